@@ -1,0 +1,3 @@
+"""The pruning benchmark: accuracy, size and measured latency in one row, with intervals and provenance."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,208 @@
+"""The commands behind `python -m bench`; each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.spec import RunSpec
+
+RESULTS = Path("results")
+
+
+def expected() -> tuple[type[Exception], ...]:
+    """Exceptions that are the user's to mend: shown as one message, without a traceback."""
+    return (ValueError, FileNotFoundError)
+
+
+def plan(suite: str, summary: bool) -> None:
+    """Expand a config into its runs, jobs and dependencies, as JSON on standard output."""
+    from bench.plan import expand, read
+    from bench.workflow import find
+
+    made = expand(read(find(suite)))
+    if summary:
+        print(f"suite {made.config.suite}: {len(made.runs)} runs in {len(made.batches)} jobs, {len(made.pairs)} pairs")
+        for variant in sorted({spec.variant for spec in made.runs.values()}):
+            print(f"  {sum(s.variant == variant for s in made.runs.values()):6d}  {variant}")
+        return
+    content = {
+        "config": made.config.model_dump(mode="json"),
+        "runs": {run: spec.model_dump(mode="json", exclude_defaults=True) for run, spec in made.runs.items()},
+        "batches": made.batches,
+        "timed": {pair: made.timed(pair) if made.config.latency else () for pair in made.pairs},
+        "pairs": made.pairs,
+    }
+    json.dump(content, sys.stdout, indent=1)
+
+
+def data(name: str, root: str | None, download: bool) -> None:
+    """Check a data set's files against their checksums; print what it is as JSON."""
+    from bench import data as datasets
+
+    json.dump(datasets.prepare(name, datasets.root(root), download=download), sys.stdout, indent=1)
+    print()
+
+
+def run(suite: str | None, plan: str | None, batch: str | None, only: str, threads: int) -> int:
+    """Do runs one after the other; those that have a record are left alone.
+
+    In the workflow: `--plan results/x/plan.json --batch NAME`. By hand: a suite, and `--only` a prefix of run ids.
+    """
+    import torch
+
+    from bench import data as datasets
+    from bench.lease import locked
+    from bench.plan import expand, read
+    from bench.progress import watcher
+    from bench.run import run as do
+    from bench.workflow import find
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    if plan:
+        content = json.loads(Path(plan).read_text())
+        config = content["config"]
+        specs = [RunSpec.model_validate(content["runs"][r]) for r in (content["batches"][batch] if batch else content["runs"])]
+    elif suite:
+        made = expand(read(find(suite)))
+        config = made.config.model_dump()
+        chosen = {need for r in made.runs if r.startswith(only) for need in (*made.needs[r], r)}
+        specs = [spec for r, spec in made.runs.items() if r in chosen]
+        if not specs:
+            raise ValueError(f"suite {suite!r} has no run whose id starts with {only!r}")
+    else:
+        raise ValueError("give a suite, or --plan and --batch")
+    folder = RESULTS / config["suite"]
+    digests = {}
+    for number, spec in enumerate(specs, 1):
+        with watcher(f"[{number}/{len(specs)}] {spec.id}") as watch, locked(folder / "locks" / spec.id):
+            record = do(spec, folder, datasets.root(config["data_root"]), config["device"], watch)
+        digests[spec.id] = {"status": record.status, "points": [p.digest for p in record.points]}
+    json.dump(digests, sys.stdout, indent=1)
+    print()
+    return 0
+
+
+def latency(plan: str, pair: str) -> None:
+    """Time all points of a pair against the dense net; nothing else should run on the machine."""
+    from bench import latency as timing
+    from bench.spec import LatencyConfig
+
+    content, folder = load_plan(plan)
+    arch, dataset = content["pairs"][pair]
+    timing.run(folder, dataset, arch, content["timed"][pair], LatencyConfig(**content["config"]["latency"]))
+
+
+def load_plan(plan: str) -> tuple[dict[str, Any], Path]:
+    """(content of plan.json, the suite's folder)."""
+    return json.loads(Path(plan).read_text()), Path(plan).parent
+
+
+def kernels() -> None:
+    """List the execution paths that latency can be measured on."""
+    from bench import kernels as paths
+
+    for name in paths.names():
+        print(f"{name:16s} {(paths.load(name).__doc__ or '').strip().splitlines()[0]}")
+
+
+def collect(plan: str) -> None:
+    """Gather the records of the plan's runs into tidy tables (parquet and CSV)."""
+    from bench.collect import collect as gather
+
+    content, folder = load_plan(plan)
+    gather(folder, content["runs"])
+
+
+def track(plan: str, uri: str | None) -> None:
+    """Mirror the records of the plan's runs in MLflow; done twice, it changes nothing."""
+    from bench.track import track as mirror
+
+    content, folder = load_plan(plan)
+    json.dump(mirror(folder, uri, content["runs"]), sys.stdout, indent=1)
+    print()
+
+
+def tables(folder: str) -> None:
+    """Write the comparison tables (CSV, Markdown, LaTeX) of the tidy tables in FOLDER/tables."""
+    from bench.tables import write
+
+    write(Path(folder) / "tables", Path(folder) / "tables")
+
+
+def figures(folder: str, only: str | None) -> None:
+    """Draw the figures (PDF, PNG) of the tables in FOLDER/tables into FOLDER/figures."""
+    from bench import figures as drawn
+
+    for name in [only] if only else drawn.names():
+        drawn.draw(name, Path(folder) / "tables", Path(folder) / "figures")
+
+
+def publish(folder: str, tag: str) -> None:
+    """Copy the tables, figures and the environment that made them to results/published/TAG."""
+    from bench.env import environment
+
+    source, to = Path(folder), RESULTS / "published" / tag
+    if not (source / "tables" / "comparison.csv").exists():
+        raise FileNotFoundError(f"{source / 'tables'}: no comparison table; run the suite first")
+    for part in ("tables", "figures"):
+        shutil.rmtree(to / part, ignore_errors=True)
+        shutil.copytree(source / part, to / part)
+    (to / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
+    print(f"{to}: {sum(f.stat().st_size for f in to.rglob('*') if f.is_file()) / 1e6:.1f} MB")
+
+
+def estimate(suite: str, cores: int | None) -> None:
+    """Predict the time of a suite from the records of all suites in results/."""
+    from bench.estimate import report
+    from bench.plan import expand, read
+    from bench.workflow import find
+
+    print(report(expand(read(find(suite))), RESULTS, cores))
+
+
+def methods() -> None:
+    """List every method file: family, patterns, start and citation."""
+    from bench.method import load, names
+
+    rows = [(n, c.family, ", ".join(c.patterns) or "-", c.start, c.citation) for n in names() for c in [load(n)]]
+    header = ("method", "family", "patterns", "start", "citation")
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(5)]
+    for row in [header, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def doctor(root: str | None) -> int:
+    """Say what this machine has, what is missing, and what cannot work here and why."""
+    from bench.doctor import examine
+
+    return examine(root)
+
+
+def new_method(name: str) -> None:
+    """Write methods/NAME.py, a complete method to change; it passes the contract suite as it is."""
+    import re
+
+    from bench.method import folder
+
+    file = folder() / f"{name}.py"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"{name!r}: a method's name is lower-case letters, digits and underscores")
+    if file.exists():
+        raise ValueError(f"{file.name} exists in methods/ already")
+    template = (Path(__file__).parent / "report" / "new_method.py.txt").read_text()
+    title = "".join(part.capitalize() for part in name.split("_"))
+    file.write_text(template.replace("{name}", name).replace("{class}", title))
+    print(f"methods/{name}.py written; now: pytest tests/test_contract.py -k {name}")
+
+
+def schema() -> None:
+    """Write bench/config/schema.json from the models in bench/spec.py."""
+    from bench.spec import Config
+
+    file = Path(__file__).parent / "config" / "schema.json"
+    file.write_text(json.dumps(Config.model_json_schema(), indent=1) + "\n")

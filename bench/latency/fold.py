@@ -1,0 +1,75 @@
+"""Batch norm folded into the convolution or linear layer before it, as every deployment does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def fold(model: nn.Module) -> tuple[nn.Module, str]:
+    """`model` with batch norm folded where it directly follows a convolution or linear layer.
+
+    The arithmetic is done in double precision, so folding costs one rounding of each weight; zeros
+    stay zeros. A batch norm that follows anything else (a sum, an activation) stays.
+
+    Args:
+        model: in eval mode; its modules may be changed.
+
+    Returns:
+        The net, and a note: empty, or why nothing was folded (control flow that cannot be traced).
+    """
+    if not any(type(module) in NORMS for module in model.modules()):
+        return model, ""
+    try:
+        traced = fx.symbolic_trace(model)
+    except Exception as error:  # tracing runs the model's own code, which may raise anything
+        return model, f"batch norm not folded: {type(error).__name__} while tracing"
+    for node in list(traced.graph.nodes):
+        pair = foldable(traced, node)
+        if pair is not None:
+            source, first, norm = pair
+            traced.set_submodule(str(source.target), fused(first, norm))
+            node.replace_all_uses_with(source)
+            traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced, ""
+
+
+def foldable(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, nn.Module, nn.Module] | None:
+    """For a batch norm that can be folded: the node before it, that node's layer, and the norm."""
+    source = node.args[0] if node.args else None
+    if node.op != "call_module" or not isinstance(source, fx.Node):
+        return None
+    norm = traced.get_submodule(str(node.target))
+    if type(norm) not in NORMS or norm.running_mean is None:
+        return None
+    if source.op != "call_module" or len(source.users) > 1:
+        return None
+    # A layer that is called twice feeds two things; folding would change the other one too.
+    if (
+        sum(
+            other.op == "call_module" and other.target == source.target
+            for other in traced.graph.nodes
+        )
+        > 1
+    ):
+        return None
+    first = traced.get_submodule(str(source.target))
+    if type(first) not in (*CONVOLUTIONS, nn.Linear):
+        return None
+    return source, first, norm
+
+
+def fused(first: nn.Module, norm: nn.Module) -> nn.Module:
+    """One layer that does the work of both, in the dtype of `first`."""
+    dtype = next(first.parameters()).dtype
+    fuse: Any = fuse_linear_bn_eval if isinstance(first, nn.Linear) else fuse_conv_bn_eval
+    with torch.no_grad():
+        return fuse(first.double(), norm.double()).to(dtype)

@@ -1,0 +1,132 @@
+"""The state of the machine around a measurement, and the rule that refuses an unsteady one.
+
+The load average counts our own threads and remembers a minute, so the jobs that ended just before a
+measurement would refuse it and a burst in its middle would not. It is recorded; the rule looks at
+what others really used *while* we timed: busy time of our cores minus our own processor time, in
+cores.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from bench import env
+
+SPREAD = 1.3
+"""Largest median / minimum of a steady measurement."""
+GRAIN = 0.1
+"""Cores; the system counts busy time in ticks of 10 ms, a few per cent of a short cell."""
+CLOCK_DRIFT = 0.03
+"""Largest relative change of the GPU's clock during a steady measurement."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The machine at one moment."""
+
+    load: float | None
+    busy: float
+    own: float
+    clock: float
+    sensors: dict[str, Any]
+
+
+def look(device: str) -> State:
+    """The machine now: load average, busy seconds of our cores, our own seconds, clocks."""
+    gpu = (
+        str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+        if device == "cuda"
+        else None
+    )
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    own = time.process_time()
+    return State(load, busy(), own, time.perf_counter(), env.clocks(gpu))
+
+
+def busy() -> float:
+    """Seconds, summed over the cores we may use, in which they worked (stolen time included)."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    times = psutil.cpu_times(percpu=True)
+    chosen = [core for index, core in enumerate(times) if allowed is None or index in allowed]
+    # `guest` is already part of `user`; idle and waiting for disks leave a core free.
+    names = ("user", "nice", "system", "irq", "softirq", "steal")
+    return sum(getattr(core, name, 0.0) for core in chosen for name in names)
+
+
+def others(before: State, after: State) -> float:
+    """Cores' worth of work that was not ours between two states."""
+    seconds = max(after.clock - before.clock, 1e-9)
+    return max(0.0, (after.busy - before.busy - (after.own - before.own)) / seconds)
+
+
+def allowance(threads: int, cores: int) -> float:
+    """Cores' worth of foreign work that a measurement bears: free cores and a half, at most one."""
+    return min(1.0, max(0, cores - threads) + 0.5)
+
+
+def complaint(
+    before: State, after: State, medians: dict[str, float], device: str, threads: int
+) -> str:
+    """Why the measurement between two states is unsteady; empty if it is steady.
+
+    Args:
+        before: the state before the first timed call.
+        after: the state after the last.
+        medians: median / minimum of each side's times, by the side's name.
+        device: cpu or cuda.
+        threads: of our calls.
+    """
+    reasons = [
+        f"{side}: median is {ratio:.2f} x minimum"
+        for side, ratio in medians.items()
+        if ratio > SPREAD
+    ]
+    if device == "cpu":
+        foreign, allowed = others(before, after), allowance(threads, env.cores())
+        if foreign > allowed + GRAIN:
+            reasons.append(
+                f"other processes used {foreign:.2f} cores, at most {allowed:.1f} are borne"
+            )
+    elif (drift := clock_drift(before, after)) > CLOCK_DRIFT:
+        reasons.append(f"the clock moved by {100 * drift:.1f} %")
+    return "; ".join(reasons)
+
+
+def clock_drift(before: State, after: State) -> float:
+    """Relative change of the clock; 0 where it is unknown."""
+    old, new = before.sensors.get("clock_mhz"), after.sensors.get("clock_mhz")
+    return abs(new - old) / old if old and new else 0.0
+
+
+def columns(before: State, after: State) -> dict[str, Any]:
+    """The states under the table's column names; sensors as they were at the end, under load."""
+    return {"load_before": before.load, "load_after": after.load, **after.sensors}
+
+
+@contextmanager
+def pinned(device: str, threads: int) -> Iterator[None]:
+    """Threads set, sub-normals flushed, fp32 without TF32, cuDNN's search on; then restored."""
+    old_threads, cudnn, matmul = (
+        torch.get_num_threads(),
+        torch.backends.cudnn,
+        torch.backends.cuda.matmul,
+    )
+    old = (cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32)
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = old
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(old_threads)

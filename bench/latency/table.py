@@ -1,0 +1,157 @@
+"""The latency table: its columns, its file, what may be reused, and how restarts are pooled."""
+
+from __future__ import annotations
+
+import csv
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+TYPES: dict[str, type] = {
+    "dataset": str,
+    "arch": str,
+    "run": str,
+    "point": int,
+    "path": str,
+    "mode": str,
+    "device": str,
+    "device_name": str,
+    "dtype": str,
+    "layout": str,
+    "batch": int,
+    "threads": int,
+    "n": int,
+    "median_ms": float,
+    "p5_ms": float,
+    "p25_ms": float,
+    "p75_ms": float,
+    "p95_ms": float,
+    "min_ms": float,
+    "speedup": float,
+    "speedup_low": float,
+    "speedup_high": float,
+    "output_error": float,
+    "status": str,
+    "reason": str,
+    "digest": str,
+    "load_before": float,
+    "load_after": float,
+    "clock_mhz": float,
+    "power_w": float,
+    "temperature_c": float,
+    "throttle": str,
+    "protocol": int,
+    "torch": str,
+}
+COLUMNS = tuple(TYPES)
+IDENTITY = (
+    "digest",
+    "path",
+    "device",
+    "device_name",
+    "dtype",
+    "batch",
+    "threads",
+    "protocol",
+    "torch",
+)
+"""Rows that agree in these measured the same thing; a run's or point's new name changes nothing."""
+MIDDLES = ("median_ms", "p5_ms", "p25_ms", "p75_ms", "p95_ms", "speedup")
+SEVERITY = ("ok", "unsupported", "unsteady", "failed")
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """`rows` as CSV under exactly `COLUMNS`; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: shown(row[name]) for name in COLUMNS} for row in rows)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def shown(value: Any) -> Any:
+    """A cell's text: six significant digits are far below any timing noise."""
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file that `write` wrote; none if it is absent or has other columns."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            return []
+        return [{name: typed(name, row[name]) for name in COLUMNS} for row in reader]
+
+
+def typed(name: str, text: str) -> Any:
+    """A cell's value; an empty cell is none, except for text that may be empty."""
+    if text == "":
+        return "" if name == "reason" else None
+    return TYPES[name](text)
+
+
+def identity(row: Row) -> tuple[Any, ...]:
+    """What a row measured, whatever its run is called."""
+    return tuple(row[name] for name in IDENTITY)
+
+
+def reusable(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    """Earlier rows by what they measured; only good ones, the others deserve another try."""
+    found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["status"] == "ok":
+            found[identity(row)].append(row)
+    return dict(found)
+
+
+def pool(restarts: Sequence[Sequence[Row]]) -> list[Row]:
+    """One table from those of several processes.
+
+    Times and speed-up are medians over processes, minimum and interval span all of them, counts add
+    up, and the worst status with its reason stands. Rows are matched by run, point and `IDENTITY`;
+    mode and layout may differ between processes, where the choice between two variants is close:
+    the first one's are shown.
+    """
+    if len(restarts) == 1:
+        return list(restarts[0])
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for rows in restarts:
+        seen: dict[tuple[Any, ...], int] = defaultdict(int)
+        for row in rows:
+            key = (row["run"], row["point"], *identity(row))
+            # A dense net has several rows per cell, always in the same order.
+            groups.setdefault((*key, seen[key]), []).append(row)
+            seen[key] += 1
+    return [pooled(rows) for rows in groups.values()]
+
+
+def pooled(rows: list[Row]) -> Row:
+    """One row from the same row of several processes."""
+    worst = max(rows, key=lambda row: SEVERITY.index(row["status"]))
+    merged = dict(rows[0]) | {"status": worst["status"], "reason": worst["reason"]}
+    for name in MIDDLES:
+        merged[name] = reduce(statistics.median, rows, name)
+    for name in ("min_ms", "speedup_low", "load_before"):
+        merged[name] = reduce(min, rows, name)
+    for name in ("speedup_high", "output_error", "load_after"):
+        merged[name] = reduce(max, rows, name)
+    merged["n"] = reduce(sum, rows, "n")
+    return merged
+
+
+def reduce(function: Any, rows: list[Row], name: str) -> Any:
+    """`function` over the known values of a column; none if all are unknown."""
+    values = [row[name] for row in rows if row[name] is not None]
+    return function(values) if values else None

@@ -1,0 +1,7 @@
+"""What a model is worth and what it costs: multiply-adds, bits, counts and accuracy."""
+
+from bench.measure.accuracy import accuracy, worst_class_drop
+from bench.measure.macs import macs
+from bench.measure.size import bits, count, model_bits
+
+__all__ = ["accuracy", "bits", "count", "macs", "model_bits", "worst_class_drop"]

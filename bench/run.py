@@ -1,0 +1,296 @@
+"""Do one run: start, compress, measure each operating point, leave a record. Nothing half-done looks finished."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import data as datasets
+from bench import measure, models, rng
+from bench.env import environment
+from bench.method import Method, MethodError, load, make
+from bench.plan import baseline
+from bench.spec import Accuracy, Point, Record, RunSpec
+from bench.surgery import channels, store
+from bench.surgery.layers import prunable
+from bench.surgery.patterns import PatternError
+from bench.trainer import Trainer, TrainingFailed, refuse_collapse
+
+FAILURES = (
+    TrainingFailed,
+    FloatingPointError,
+    PatternError,
+    channels.SurgeryError,
+    torch.cuda.OutOfMemoryError,
+)
+"""What ends in a record with the reason; any other exception is a fault of the code."""
+
+LAYER_COLUMNS = ("point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs", "bits")
+
+
+def run(
+    spec: RunSpec,
+    suite: Path,
+    data_root: Path,
+    device: str = "auto",
+    watch: Callable[[str], None] = lambda line: None,
+) -> Record:
+    """The record of `spec`, from `suite/runs/<id>` if it is there, else by doing the run.
+
+    A loss that is no number, a collapsed layer, memory that runs out and a density out of reach end in a record
+    with status `failed` and the reason; any other exception is a fault and leaves no record.
+    """
+    folder = suite / "runs" / spec.id
+    if (folder / "record.json").exists():
+        return read(folder)
+    partial = folder.with_name(f"{spec.id}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    work = Work(spec, suite, partial, data_root, resolve(device), watch)
+    record = work.do()
+    (partial / "record.json").write_text(record.model_dump_json(indent=1) + "\n")
+    partial.rename(folder)
+    return record
+
+
+def read(folder: Path) -> Record:
+    """The record in a run's folder."""
+    return Record.model_validate_json((folder / "record.json").read_text())
+
+
+def resolve(device: str) -> torch.device:
+    """`auto` is CUDA where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+class Work:
+    """One run while it is being done."""
+
+    def __init__(
+        self, spec: RunSpec, suite: Path, folder: Path, root: Path, device: torch.device, watch: Callable[[str], None]
+    ) -> None:
+        self.spec, self.suite, self.folder, self.device, self.watch = spec, suite, folder, device, watch
+        self.data = datasets.load(spec.dataset, root, device=str(device))
+        self.dense = None if spec.finetune is None else read(suite / "runs" / baseline(spec).id)
+        self.points: list[Point] = []
+        self.rows: list[dict[str, Any]] = []
+
+    def initial(self) -> nn.Module:
+        """The untrained net of (architecture, seed), the same for every method."""
+        with rng.forked("init", self.spec.arch, self.spec.seed):
+            model = models.build(self.spec.arch, self.data.shape, self.data.classes, weights=self.spec.weights)
+        return model.to(self.device)
+
+    def do(self) -> Record:
+        """Do the run and return its record."""
+        started, clock = datetime.now(UTC), time.perf_counter()
+        initial = self.initial()
+        status, reason = "ok", None
+        with (self.folder / "history.jsonl").open("w") as history:
+            trainer = Trainer(
+                self.spec,
+                self.data,
+                self.device,
+                self.initial,
+                self.budget(),
+                lambda line: print(json.dumps(line), file=history),
+                self.watch,
+            )
+            try:
+                if self.dense and self.dense.status == "failed":
+                    raise TrainingFailed(f"its dense start {self.dense.id} failed: {self.dense.reason}")
+                for method in self.methods():
+                    self.follow(method, trainer)
+            except FAILURES as error:
+                status, reason = "failed", f"{type(error).__name__}: {error}"
+                self.watch(f"failed: {reason}")
+        write_rows(self.folder / "layers.csv", self.rows)
+        pretrained = self.dense.ledger if self.dense and self.method_class.start == "dense" else ()
+        return Record(
+            id=self.spec.id,
+            spec=self.spec,
+            status=status,  # type: ignore[arg-type]
+            reason=reason,
+            dense=self.dense.id if self.dense else None,
+            points=tuple(p.model_copy(update={"final": p.index == len(self.points) - 1}) for p in self.points),
+            ledger=(*pretrained, *trainer.spent.values()),
+            environment=environment() | {"device": self.device.type, "threads": torch.get_num_threads()},
+            dataset=datasets.info(self.data),
+            initial=store.digest(initial),
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - clock, 3),
+            peak_memory=peak_memory(self.device),
+        )
+
+    @property
+    def method_class(self) -> type[Method]:
+        """The class of this run's method."""
+        return load(self.spec.method)
+
+    def budget(self) -> float:
+        """Epochs that the method may train: without limit in the paper tier."""
+        if self.spec.finetune is None:
+            return self.spec.train.epochs
+        if self.spec.tier == "paper":
+            return math.inf
+        beyond = self.spec.finetune.epochs * max(1, len(self.spec.densities))
+        return beyond + (self.spec.train.epochs if self.method_class.start == "init" else 0)
+
+    def methods(self) -> Iterator[Method]:
+        """The method; for a control, once for every operating point of the run whose layer densities it copies."""
+        method = make(self.spec.method, self.spec.params)
+        if self.spec.like is None:
+            yield method
+            return
+        source = self.suite / "runs" / self.spec.like
+        record = read(source)
+        if not record.points:
+            raise TrainingFailed(f"the run it copies, {record.id}, has no operating point: {record.reason}")
+        for point in nearest(record.points, self.spec.densities):
+            other = store.load(source / "points" / str(point.index))
+            if getattr(method, "pattern", "") == "channel":
+                counts = {group.name: group.size for group in channels.groups(other, self.data.shape)}
+            else:
+                counts = {name: int(weight.count_nonzero()) for name, weight in prunable(other).items()}
+            yield method.model_copy(update={"allocation": counts})
+
+    def follow(self, method: Method, trainer: Trainer) -> None:
+        """Run `method` from its start and measure every point that it yields."""
+        if method.start == "dense":
+            model = store.load(self.suite / "runs" / baseline(self.spec).id / "points" / "0").to(self.device)
+        else:
+            model = self.initial()
+        clock, counted = time.perf_counter(), charged(trainer)
+        points = method.compress(model, trainer)
+        while True:
+            yielded = next(points, None)
+            # what a method spends outside training, scoring and validation is the cost of pruning itself
+            rest = time.perf_counter() - clock - (charged(trainer) - counted)
+            trainer.add("prune", seconds=max(0.0, rest))
+            if yielded is None:
+                return
+            refuse_tricks(yielded, self.spec.method)
+            refuse_collapse(yielded)
+            self.measure(yielded, trainer)
+            clock, counted = time.perf_counter(), charged(trainer)
+
+    def measure(self, model: nn.Module, trainer: Trainer) -> None:
+        """Measure `model` as the next operating point, and store it. Only here is the test split opened."""
+        index = len(self.points)
+        was_training = model.training
+        model.eval()
+        rows = layer_rows(index, model, self.initial(), self.data.shape)
+        macs = measure.macs(model, self.data.shape)
+        stored = prunable(model)
+        unweighted = sum(count for name, count in macs.items() if name not in stored)
+        bits, by_format = measure.model_bits(model)
+        parameters, nonzeros = measure.count(model)
+        test = self.accuracy(model)
+        point = Point(
+            index=index,
+            final=False,
+            density=sum(r["nonzeros"] for r in rows) / sum(r["weights"] for r in rows),
+            parameters=parameters,
+            nonzeros=nonzeros,
+            bits=bits,
+            bits_format=by_format,
+            macs=sum(macs.values()),
+            effective_macs=sum(r["effective_macs"] for r in rows) + unweighted,
+            epochs=trainer.epochs_spent,
+            test=test,
+            before=self.accuracy(trainer.before.eval()) if trainer.before is not None else None,
+            validation=trainer.validate(model),
+            worst_class_drop=self.worst_drop(test),
+            digest=store.digest(model),
+        )
+        trainer.before = None
+        store.save(model, self.folder / "points" / str(index), self.spec.arch, self.data.shape, self.data.classes)
+        self.points.append(point)
+        self.rows += rows
+        self.watch(f"point {index}: density {point.density:.4f}, test {100 * test.top1:.2f} %")
+        model.train(was_training)
+
+    def accuracy(self, model: nn.Module) -> Accuracy:
+        """On the test split."""
+        return measure.accuracy(model, self.data.test, self.data.normalise)
+
+    def worst_drop(self, test: Accuracy) -> float | None:
+        """The largest fall of one class's accuracy against the dense net; none for the dense net itself."""
+        if self.dense is None or not self.dense.points:
+            return None
+        pairs = zip(self.dense.points[-1].test.per_class, test.per_class, strict=True)
+        return max(before - after for before, after in pairs if math.isfinite(before) and math.isfinite(after))
+
+
+def nearest(points: tuple[Point, ...], densities: tuple[float, ...]) -> list[Point]:
+    """The point nearest to each of `densities`, in ratio, each point once; the last point if none is asked for."""
+    if not densities:
+        return [points[-1]]
+    chosen = {min(points, key=lambda p: abs(math.log(max(p.density, 1e-9) / d))).index for d in densities}
+    return [points[index] for index in sorted(chosen)]
+
+
+def charged(trainer: Trainer) -> float:
+    """Seconds that the trainer has accounted for so far."""
+    return trainer.uncharged + sum(spent.seconds for spent in trainer.spent.values())
+
+
+def layer_rows(point: int, model: nn.Module, dense: nn.Module, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """A row for each prunable weight of the dense net: what `model` has left of it, and what that costs."""
+    macs, stored = measure.macs(model, shape), prunable(model)
+    rows = []
+    for name, weight in prunable(dense).items():
+        left = stored.get(name)
+        nonzeros = 0 if left is None else int(left.count_nonzero())
+        cost = 0 if left is None else macs[name]
+        rows.append(
+            {
+                "point": point,
+                "layer": name,
+                "shape": "x".join(map(str, weight.shape if left is None else left.shape)),
+                "weights": weight.numel(),
+                "nonzeros": nonzeros,
+                "density": nonzeros / weight.numel(),
+                "macs": cost,
+                "effective_macs": 0 if left is None else round(cost * nonzeros / left.numel()),
+                "bits": 0 if left is None else min(measure.bits(left).values()),
+            }
+        )
+    return rows
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    """`rows` as `layers.csv`."""
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, LAYER_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def refuse_tricks(model: nn.Module, method: str) -> None:
+    """Raise `MethodError` if a yielded model is not plain: it would be measured as something that nobody can ship."""
+    for name, module in model.named_modules():
+        if nn.utils.parametrize.is_parametrized(module):
+            raise MethodError(f"{method} yields a model with a parametrisation left on {name or 'it'}")
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            raise MethodError(f"{method} yields a model with a hook left on {name or 'it'}")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the device's peak on CUDA, the process's resident peak on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

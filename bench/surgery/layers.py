@@ -1,0 +1,41 @@
+"""Which weights can be pruned, and how a weight looks as the matrix of its matrix product."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
+
+
+def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that may be pruned, by dotted name, in the order of the model's modules.
+
+    Weights with two or more dimensions of convolutions, linear layers and recurrent layers; biases,
+    normalisation, embeddings and positions never (the usual rule; SAP's code has the same).
+    """
+    found: dict[str, nn.Parameter] = {}
+    for name, module in model.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)):
+            found[f"{prefix}weight"] = module.weight
+        elif isinstance(module, RECURRENT):
+            found |= {prefix + p: w for p, w in module.named_parameters() if p.startswith("weight_")}
+    return found
+
+
+def gates(model: nn.Module) -> dict[str, int]:
+    """For each prunable weight the number of gates stacked along its first axis (1 unless recurrent)."""
+    count = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
+    stacked = {}
+    for name, module in model.named_modules():
+        if isinstance(module, RECURRENT):
+            for parameter, _ in module.named_parameters():
+                stacked[f"{name}.{parameter}" if name else parameter] = count[type(module)]
+    return {name: stacked.get(name, 1) for name in prunable(model)}
+
+
+def matrix(weight: Tensor) -> Tensor:
+    """`weight` (out, in, *kernel) as (out, in * kernel): a row per output, reduced over its columns."""
+    return weight.flatten(1)

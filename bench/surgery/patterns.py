@@ -1,0 +1,136 @@
+"""The vocabulary of zero patterns, and how scores of weights become masks of a pattern.
+
+| written | what is kept or removed as a whole | layers |
+| --- | --- | --- |
+| `unstructured` | one weight | all |
+| `k-of-n` | one weight, exactly k of the n inputs of every output | all |
+| `2:4`, `N:M` | exactly N in every M consecutive weights along the input axis | all |
+| `*:4`, `*:M` | the same, with each layer's own N | all |
+| `block:16x16` | a tile of the matrix (out, in * kernel) | all |
+| `column` | a column of that matrix: one input tap of all outputs | all |
+| `kernel` | the 2-D kernel of one (output, input) pair | convolutions; a weight elsewhere |
+| `channel` | an output channel or hidden unit with everything that reads it; physically removed | see `channels` |
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+Kind = Literal["unstructured", "k-of-n", "n:m", "block", "column", "kernel", "channel"]
+
+
+class PatternError(ValueError):
+    """A pattern that does not exist, or that a layer cannot hold."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A zero pattern; `n` is None where each layer chooses its own."""
+
+    kind: Kind
+    n: int | None = None
+    m: int = 1
+    rows: int = 1
+    columns: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """The pattern written as `text` (see the module's table)."""
+        if text in ("unstructured", "k-of-n", "column", "kernel", "channel"):
+            return cls(text)
+        if found := re.fullmatch(r"(\d+|\*):(\d+)", text):
+            n, m = None if found[1] == "*" else int(found[1]), int(found[2])
+            if m < 2 or (n is not None and not 1 <= n <= m):
+                raise PatternError(f"pattern {text!r}: N:M needs 1 <= N <= M and M >= 2")
+            return cls("n:m", n=n, m=m)
+        if found := re.fullmatch(r"block:(\d+)x(\d+)", text):
+            rows, columns = int(found[1]), int(found[2])
+            if rows * columns == 0:
+                raise PatternError(f"pattern {text!r}: a block has at least one row and one column")
+            return cls("block", rows=rows, columns=columns)
+        raise PatternError(
+            f"no pattern {text!r}; there are: unstructured, k-of-n, N:M (2:4), *:M, block:RxC, column, kernel, channel"
+        )
+
+    def refusal(self, shape: tuple[int, ...]) -> str | None:
+        """Why a weight of this shape cannot hold whole groups everywhere; None if it can."""
+        columns = math.prod(shape[1:])
+        if self.kind == "n:m" and columns % self.m:
+            return f"its {columns} inputs per output are no multiple of {self.m}"
+        if self.kind == "block" and (shape[0] % self.rows or columns % self.columns):
+            return f"its matrix {shape[0]} x {columns} is no multiple of {self.rows} x {self.columns}"
+        return None
+
+
+def _valid(text: str) -> str:
+    Pattern.parse(text)
+    return text
+
+
+PatternName = Annotated[
+    str,
+    AfterValidator(_valid),
+    Field(description="zero pattern: unstructured, k-of-n, 2:4, *:4, block:16x16, column, kernel, channel"),
+]
+
+
+def unit_scores(scores: Tensor, pattern: Pattern) -> Tensor:
+    """The mean score of every removable unit of one layer, flat; `scores` has the weight's shape."""
+    if pattern.kind == "kernel":
+        return scores.flatten(2).mean(2).flatten() if scores.dim() > 2 else scores.flatten()
+    if pattern.kind == "column":
+        return scores.flatten(1).mean(0)
+    if pattern.kind == "block":
+        rows, columns = scores.shape[0], scores[0].numel()
+        cut = (rows // pattern.rows, pattern.rows, columns // pattern.columns, pattern.columns)
+        return scores.reshape(cut).mean((1, 3)).flatten()
+    return scores.flatten()
+
+
+def expand(units: Tensor, shape: tuple[int, ...], pattern: Pattern) -> Tensor:
+    """The weight mask (bool, of `shape`) that the unit mask `units` (flat, bool) stands for."""
+    columns = math.prod(shape[1:])
+    if pattern.kind == "kernel" and len(shape) > 2:
+        return units.view(shape[0], shape[1], *[1] * (len(shape) - 2)).expand(shape).clone()
+    if pattern.kind == "column":
+        return units.view(1, columns).expand(shape[0], columns).reshape(shape).clone()
+    if pattern.kind == "block":
+        grid = units.view(shape[0] // pattern.rows, columns // pattern.columns)
+        return grid.repeat_interleave(pattern.rows, 0).repeat_interleave(pattern.columns, 1).view(shape)
+    return units.view(shape)
+
+
+def keep_top(scores: Tensor, count: int) -> Tensor:
+    """Bool mask of the `count` largest entries of `scores` (any shape); of equal scores the first is kept."""
+    order = torch.argsort(scores.flatten(), descending=True, stable=True)
+    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    mask[order[:count]] = True
+    return mask.view(scores.shape)
+
+
+def keep_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
+    """Bool mask that keeps the `n` largest of every `m` consecutive scores along the flattened input axis.
+
+    A remainder shorter than `m` at the end of a row stays dense.
+    """
+    matrix = scores.flatten(1)
+    whole = matrix.shape[1] // m * m
+    groups = matrix[:, :whole].reshape(matrix.shape[0], -1, m)
+    order = torch.argsort(groups, dim=2, descending=True, stable=True)
+    kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(2, order[..., :n], True)
+    rest = torch.ones_like(matrix[:, whole:], dtype=torch.bool)
+    return torch.cat([kept.flatten(1), rest], 1).view(scores.shape)
+
+
+def keep_k_of_row(scores: Tensor, k: int) -> Tensor:
+    """Bool mask that keeps the `k` largest scores of every output (row of the flattened matrix)."""
+    matrix = scores.flatten(1)
+    order = torch.argsort(matrix, dim=1, descending=True, stable=True)
+    return torch.zeros_like(matrix, dtype=torch.bool).scatter_(1, order[:, :k], True).view(scores.shape)

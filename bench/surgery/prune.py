@@ -1,0 +1,168 @@
+"""One-shot selection: scores, a density, a pattern and an allocation become a pruned model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from bench.surgery import channels
+from bench.surgery.allocation import Rule, allocate
+from bench.surgery.layers import prunable
+from bench.surgery.masks import Masks
+from bench.surgery.patterns import (
+    Pattern,
+    PatternError,
+    expand,
+    keep_k_of_row,
+    keep_n_of_m,
+    keep_top,
+    unit_scores,
+)
+
+Allocation = Annotated[
+    Rule | dict[str, int],
+    Field(
+        description="how the budget is spread over the layers: global, layerwise, layer_normalised, erk, uniform_plus, "
+        "lamp; or the number of weights that each named layer keeps (channels, for the channel pattern)"
+    ),
+]
+Uneven = Annotated[
+    Literal["refuse", "dense"],
+    Field(description="a layer that N:M or the blocks do not divide: refuse the run, or leave that layer dense"),
+]
+
+
+def prune(
+    model: nn.Module,
+    scores: dict[str, Tensor],
+    density: float,
+    *,
+    pattern: str = "unstructured",
+    allocation: Allocation = "global",
+    uneven: Uneven = "refuse",
+    shape: tuple[int, ...],
+) -> tuple[nn.Module, Masks]:
+    """Keep the best-scored units of `model`, changed in place (or replaced, when channels are removed).
+
+    `scores`: a tensor of the weight's shape for every prunable weight, larger is kept. `shape`: one input (C, H, W).
+    Returns the pruned model and the masks that keep it so; the masks are empty where channels are gone for good.
+    """
+    parsed = Pattern.parse(pattern)
+    if parsed.kind == "channel":
+        return remove_channels(model, scores, density, allocation, shape), Masks()
+    check(model, pattern, density, uneven)
+    masks = select(model, scores, density, parsed, allocation)
+    masks.apply_(model)
+    return model, masks
+
+
+def check(model: nn.Module, pattern: str, density: float, uneven: Uneven = "refuse") -> None:
+    """Raise `PatternError` if a layer of `model` cannot hold `pattern`, or the pattern not this density."""
+    parsed = Pattern.parse(pattern)
+    if parsed.kind == "n:m":
+        if parsed.n is not None and abs(parsed.n / parsed.m - density) > 1e-9:
+            raise PatternError(
+                f"pattern {pattern!r} keeps density {parsed.n / parsed.m:g}, not {density:g}; "
+                f"ask for that density, or for '*:{parsed.m}', which chooses N for each layer"
+            )
+        if density * parsed.m < 1 - 1e-9:
+            raise PatternError(f"pattern {pattern!r} keeps at least 1 of {parsed.m}; density {density:g} is below that")
+    if uneven == "refuse":
+        for name, weight in prunable(model).items():
+            if reason := parsed.refusal(tuple(weight.shape)):
+                raise PatternError(f"pattern {pattern!r}: layer {name!r} cannot hold it: {reason}; uneven: dense skips it")
+
+
+def select(
+    model: nn.Module, scores: dict[str, Tensor], density: float, pattern: Pattern, allocation: Allocation
+) -> Masks:
+    """Masks over the weights that can hold `pattern`; `density` counts all prunable weights."""
+    weights = prunable(model)
+    held = {n: w for n, w in weights.items() if pattern.refusal(tuple(w.shape)) is None}
+    if not held:
+        raise PatternError(f"no layer can hold the pattern {pattern}")
+    if pattern.n is not None:
+        return Masks({n: keep_n_of_m(scores[n], pattern.n, pattern.m) for n in held})
+    left_dense = sum(w.numel() for n, w in weights.items() if n not in held)
+    inside = sum(w.numel() for w in held.values())
+    target = (density * (inside + left_dense) - left_dense) / inside
+    if target <= 0:
+        raise PatternError(f"density {density:g}: layers that cannot hold the pattern exceed it already when left dense")
+    units = {n: unit_scores(scores[n].detach(), pattern) for n in held}
+    sizes = {n: held[n].numel() // units[n].numel() for n in held}
+    if isinstance(allocation, dict):
+        counts = {n: round(allocation[n] / sizes[n]) for n in held}
+    else:
+        counts = allocate(units, sizes, {n: tuple(w.shape) for n, w in held.items()}, target, allocation)
+    return Masks({n: realise(scores[n], units[n], counts[n], pattern) for n in held})
+
+
+def realise(scores: Tensor, units: Tensor, count: int, pattern: Pattern) -> Tensor:
+    """The mask of one layer that keeps `count` units (weights, for N:M and k-of-n) in this pattern."""
+    if pattern.kind == "n:m":
+        n = min(pattern.m, max(1, round(count / scores.numel() * pattern.m)))
+        return keep_n_of_m(scores, n, pattern.m)
+    if pattern.kind == "k-of-n":
+        return keep_k_of_row(scores, max(1, round(count / scores.shape[0])))
+    return expand(keep_top(units, count), tuple(scores.shape), pattern)
+
+
+def remove_channels(
+    model: nn.Module,
+    scores: dict[str, Tensor],
+    density: float,
+    allocation: Allocation | Callable[[float], dict[str, int]],
+    shape: tuple[int, ...],
+) -> nn.Module:
+    """A smaller copy of `model` without its worst channels, as near to `density` as whole channels allow.
+
+    The density counts weights, and a channel takes weights of its own layer and of its readers with it, so the
+    fraction of channels that gives it is searched for. Every group of coupled channels keeps at least one.
+    `allocation` may be a function from that fraction to the channels that each group keeps.
+    """
+    groups = channels.groups(model, shape)
+    units = {g.name: channels.scores(g, scores) / weights_per_unit(g, model) for g in groups}
+    if isinstance(allocation, dict):
+        return channels.shrink(model, shape, {n: keep_top(s, max(1, allocation[n])) for n, s in units.items()})
+    shapes = {g.name: tuple(prunable(model)[g.producers[0]].shape) for g in groups}
+
+    def kept(fraction: float) -> dict[str, Tensor]:
+        if callable(allocation):
+            counts = allocation(fraction)
+        else:
+            counts = allocate(units, dict.fromkeys(units, 1), shapes, fraction, allocation)
+        return {n: keep_top(s, max(1, counts[n])) for n, s in units.items()}
+
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if density_of(model, groups, kept(middle)) < density else (low, middle)
+    reached, best = min((abs(density_of(model, groups, kept(f)) - density), f) for f in (low, high))
+    if reached > 0.25 * density:
+        raise PatternError(
+            f"density {density:g} is out of reach by removing channels; the nearest is {reached:.4f} away"
+        )
+    return channels.shrink(model, shape, kept(best))
+
+
+def weights_per_unit(group: channels.Group, model: nn.Module) -> float:
+    """Weights that one unit of `group` produces with, so that scores of different groups are means per weight."""
+    weights = prunable(model)
+    return sum(weights[name].numel() for name in group.producers) / group.size
+
+
+def density_of(model: nn.Module, groups: list[channels.Group], keep: dict[str, Tensor]) -> float:
+    """Fraction of the prunable weights of `model` that is left once the units that are not kept are removed."""
+    ones = copy.deepcopy(model)
+    weights = prunable(ones)
+    for weight in weights.values():
+        weight.data.fill_(1)
+    channels.mask(ones, groups, keep)
+    return sum(int(w.count_nonzero()) for w in weights.values()) / sum(w.numel() for w in weights.values())
+
+
+__all__ = ["Allocation", "Uneven", "check", "density_of", "prune", "remove_channels", "select"]

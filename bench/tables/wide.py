@@ -1,0 +1,187 @@
+"""The comparison as people read it.
+
+Variants in rows, densities in columns, one block per data set and net.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.tables.cells import GROUP
+from bench.tables.render import Block, Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECTIONS = (
+    ("dense", "Dense"),
+    ("method", "Methods"),
+    ("control", "Controls (layer densities of another run)"),
+)
+
+
+def blocks(comparison: pd.DataFrame, points: pd.DataFrame) -> list[Block]:
+    """Top-1 in per cent per (dataset, arch, tier).
+
+    Below it what the same models cost.
+    """
+    if not len(comparison):
+        return []
+    found = []
+    for (dataset, arch, tier), part in comparison.groupby(GROUP, sort=True):
+        tested = points[(points["dataset"] == dataset) & (points["arch"] == arch)]
+        samples = tested["test_samples"].dropna()
+        found.append(
+            accuracy(
+                f"{dataset}, {arch}, {tier} tier", part, int(samples.max()) if len(samples) else 0
+            )
+        )
+        if (part["block"] == "method").any():
+            found.append(sizes(f"{dataset}, {arch}, {tier} tier", part))
+    return found
+
+
+def accuracy(place: str, part: pd.DataFrame, samples: int) -> Block:
+    """Mean ± half-width (n) per variant and density; the best and its ties are bold."""
+    targets = sorted(
+        set(part.loc[part["block"] != "dense", "target_density"].dropna()), reverse=True
+    )
+    sections = []
+    for block, title in SECTIONS:
+        rows = []
+        for variant, own in part[part["block"] == block].groupby("variant", sort=True):
+            at = {row["target_density"]: row for row in own.to_dict("records")}
+            dense = Cell(cell_text(at[1.0])) if block == "dense" else Cell("")
+            rest = [
+                Cell(cell_text(at[t]), bold=bool(at[t]["best"])) if t in at else Cell("")
+                for t in targets
+            ]
+            rows.append(
+                (
+                    Cell(str(variant)),
+                    dense,
+                    *(rest if block != "dense" else [Cell("")] * len(targets)),
+                )
+            )
+        if rows:
+            sections.append((title, tuple(rows)))
+    header = ("variant", "1", *(f"{target:g}" for target in targets))
+    return Block(f"Top-1 accuracy, {place}", header, tuple(sections), notes(part, samples))
+
+
+def cell_text(row: dict[Any, Any]) -> str:
+    """`97.31 ± 0.42 (3)`.
+
+    Without an interval for one seed, `failed` for none; `~` before an interpolated mean.
+    """
+    n, mean, half = row["n"], row["top1"], row["top1_half"]
+    if n == 0:
+        return "failed"
+    mark = "~" if row["interpolated"] else ""
+    spread = f" ± {100 * half:.2f}" if half == half else ""
+    return f"{mark}{100 * mean:.2f}{spread} ({n})"
+
+
+def notes(part: pd.DataFrame, samples: int) -> tuple[str, ...]:
+    """What the numbers are, over what, and what they do not say."""
+    ns = sorted({int(n) for n in part["n"] if n > 0})
+    many = "–".join(str(n) for n in sorted({*ns[:1], *ns[-1:]})) or "0"  # noqa: RUF001
+    lines = [
+        f"Mean test accuracy in per cent ± half of the 95 % Student-t interval of the mean over n "
+        f"= {many} seeds (n in "
+        "brackets); columns: requested density, the fraction of prunable weights kept.",
+        f"Tested domain: this data set's {samples} test images, this net, this training budget; "
+        f"nothing beyond.",
+    ]
+    if part["best"].any():
+        lines.append(
+            "Bold: the best method of a column and every other that the seeds cannot tell from it "
+            "(paired by seed, "
+            "Holm-corrected over all pairs, 5 %). Dense nets and controls do not compete."
+        )
+    if (part["n"] == 1).any():
+        lines.append("A cell with one seed has no interval and does not compete.")
+    if part["interpolated"].any():
+        lines.append(
+            "~ read off a curve of several densities: per seed, linear in log density, never "
+            "extrapolated."
+        )
+    lost = int(part["failed"].sum())
+    if lost:
+        lines.append(
+            f"{lost} failed runs are not in the means; the failures table has their reasons."
+        )
+    return tuple(lines)
+
+
+def sizes(place: str, part: pd.DataFrame) -> Block:
+    """One row per method and density: size, multiply-adds and time side by side."""
+    header = (
+        "variant",
+        "density",
+        "actual",
+        "compression",
+        "theoretical",
+        "measured",
+        "ms",
+        "efficiency",
+    )
+    more = ("Δ dense", "worst class", "ECE", "epochs")
+    rows = []
+    for row in part[(part["block"] == "method") & (part["n"] > 0)].to_dict("records"):
+        delta = f"{100 * row['delta_dense']:+.2f}"
+        delta += (
+            f" ± {100 * row['delta_dense_half']:.2f}"
+            if row["delta_dense_half"] == row["delta_dense_half"]
+            else ""
+        )
+        texts = (
+            row["variant"],
+            f"{row['target_density']:g}",
+            f"{row['density']:.4f}",
+            times(row["compression"]),
+            times(row["theoretical_speedup"]),
+            times(row["measured_speedup"]),
+            number(row["latency_ms"], ".3g"),
+            number(row["efficiency"], ".2f"),
+            delta,
+            number(100 * row["worst_class_drop"], ".1f"),
+            number(row["ece"], ".3f"),
+            number(row["epochs"], ".3g"),
+        )
+        rows.append(tuple(Cell(text) for text in texts))
+    settings = sorted(set(part["latency_setting"].dropna()))
+    missing = sorted(
+        set(part.loc[(part["block"] == "method") & (part["n"] > 0), "latency_reason"].dropna())
+    )
+    speed = (
+        [f"Measured: fastest path against the best dense baseline; {'; '.join(settings)}."]
+        if settings
+        else []
+    )
+    speed += [f"Not measured (–): {'; '.join(missing)}."] if missing else []  # noqa: RUF001
+    return Block(
+        f"Size and speed, {place}",
+        header + more,
+        (("", tuple(rows)),),
+        (
+            "Compression: bits on disk of the dense net / of the pruned one (per tensor the "
+            "smallest of dense, CSR and "
+            "bitmap). Theoretical: multiply-adds of the dense net / those with non-zero weights. "
+            "Efficiency: measured / "
+            "theoretical speed-up.",
+            *speed,
+            "Δ dense: paired by seed, in points. Worst class: largest fall of one class's "
+            "accuracy, in points.",
+        ),
+    )
+
+
+def number(value: float, form: str) -> str:
+    """The formatted number, or a dash where there is none."""
+    return f"{value:{form}}" if value == value else "–"  # noqa: RUF001
+
+
+def times(value: float) -> str:
+    """A ratio: `12.3×`."""
+    return f"{value:.3g}×" if value == value else "–"  # noqa: RUF001

@@ -1,0 +1,265 @@
+"""Tidy tables on disk.
+
+Column types, order of rows, and files whose bytes depend on nothing but their content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIME_COLUMNS = (
+    "seconds_pretrain",
+    "seconds_score",
+    "seconds_prune",
+    "seconds_finetune",
+    "seconds",
+    "peak_memory",
+    "started",
+)
+"""Columns that differ between two executions of the same specs.
+
+They are the last ones of a table.
+"""
+
+SORT = {
+    "runs": ["dataset", "arch", "variant", "run"],
+    "points": ["dataset", "arch", "variant", "run", "point"],
+    "layers": ["run", "point"],
+    "history": ["run"],
+    "latency": [
+        "dataset",
+        "arch",
+        "device",
+        "dtype",
+        "batch",
+        "run",
+        "point",
+        "path",
+        "mode",
+        "layout",
+    ],
+}
+"""The tables and the columns that order their rows; ties keep the order of the source file."""
+
+TYPES = {
+    "string": "run variant method family arch dataset tier like like_variant params recipe "
+    "finetune status reason "
+    "digest dense initial dataset_digest licence device torch git_commit provenance started layer "
+    "shape event "
+    "phase path mode device_name dtype layout throttle",
+    "Int64": "seed point points parameters nonzeros bits bits_dense bits_csr bits_bitmap macs "
+    "effective_macs "
+    "samples test_samples classes protocol method_version peak_memory weights step batch threads "
+    "n round",
+    "boolean": "final",
+}
+"""Type of each fixed column; what is not named is a float64."""
+
+DTYPES = {column: dtype for dtype, columns in TYPES.items() for column in columns.split()}
+
+LAYERS = tuple(
+    [
+        "run",
+        "point",
+        "layer",
+        "shape",
+        "weights",
+        "nonzeros",
+        "density",
+        "macs",
+        "effective_macs",
+        "bits",
+    ]
+)
+HISTORY = tuple(
+    [
+        "run",
+        "event",
+        "phase",
+        "epoch",
+        "step",
+        "round",
+        "layer",
+        "loss",
+        "accuracy",
+        "validation",
+        "lr",
+    ]
+)
+LATENCY = tuple(
+    [
+        "dataset",
+        "arch",
+        "run",
+        "point",
+        "path",
+        "mode",
+        "device",
+        "device_name",
+        "dtype",
+        "layout",
+        "batch",
+        "threads",
+        "n",
+        "median_ms",
+        "p5_ms",
+        "p25_ms",
+        "p75_ms",
+        "p95_ms",
+        "min_ms",
+        "speedup",
+        "speedup_low",
+        "speedup_high",
+        "output_error",
+        "status",
+        "reason",
+        "digest",
+        "load_before",
+        "load_after",
+        "clock_mhz",
+        "power_w",
+        "temperature_c",
+        "throttle",
+        "protocol",
+        "torch",
+    ]
+)
+
+
+class TidyError(ValueError):
+    """A table or a run's file that is missing or does not have the columns it must have."""
+
+
+def layers(folder: Path, runs: Iterable[str]) -> pd.DataFrame:
+    """`<folder>/<run>/layers.csv` of all runs in one table.
+
+    A run that failed early may have none.
+    """
+    return csv_table([(run, folder / run / "layers.csv") for run in runs], LAYERS)
+
+
+def latency(folder: Path, runs: set[str]) -> pd.DataFrame:
+    """All measurements in `<folder>/*.csv` whose run is among `runs`."""
+    table = csv_table([(None, file) for file in sorted(folder.glob("*.csv"))], LATENCY)
+    return table[table["run"].isin(sorted(runs))]
+
+
+def csv_table(files: list[tuple[str | None, Path]], columns: tuple[str, ...]) -> pd.DataFrame:
+    """The CSV files that exist, one below the other, with typed `columns`.
+
+    `TidyError` names a file that lacks one.
+    """
+    import pandas as pd
+
+    tables = [typed(pd.DataFrame(columns=list(columns)))]
+    for run, file in files:
+        if not file.is_file():
+            continue
+        table = read_csv(file)
+        if run is not None:
+            table["run"] = run
+        missing = [column for column in columns if column not in table]
+        if missing:
+            raise TidyError(
+                f"{file} has no column {', '.join(missing)}; delete it and measure again"
+            )
+        if len(table):
+            tables.append(typed(table[list(columns)]))
+    return tables[0] if len(tables) == 1 else pd.concat(tables[1:], ignore_index=True)
+
+
+def history(folder: Path, runs: Iterable[str]) -> pd.DataFrame:
+    """Every line of `<folder>/<run>/history.jsonl`.
+
+    The fixed columns, then those of the methods' own events.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        file = folder / run / "history.jsonl"
+        lines = file.read_text().splitlines() if file.is_file() else []
+        rows.extend({"run": run} | json.loads(line) for line in lines if line.strip())
+    own = sorted({key for row in rows for key in row} - set(HISTORY) - {"seconds"})
+    table = pd.DataFrame(rows, columns=[*HISTORY, *own, "seconds"])
+    for column in own:
+        table[column] = numbers_or_text(table[column])
+    return table
+
+
+def numbers_or_text(column: pd.Series) -> pd.Series:
+    """A column of numbers as float64; one that holds anything else as JSON text."""
+    import pandas as pd
+
+    present = column.dropna()
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present):
+        return column.astype("float64")
+    texts = [None if value is None or value != value else json.dumps(value) for value in column]
+    return pd.Series(texts, index=column.index, dtype="string")
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each fixed column in its type and floats rounded to ten significant digits."""
+    table = table.copy()
+    for column in table.columns:
+        dtype = DTYPES.get(column)
+        if dtype is None and str(table[column].dtype) in ("object", "int64"):
+            dtype = "float64"
+        if dtype is not None:
+            table[column] = table[column].astype(dtype)
+        if str(table[column].dtype) == "float64":
+            table[column] = [float(f"{value:.10g}") for value in table[column]]
+            table[column] = table[column].astype("float64")
+    return table
+
+
+def write(table: pd.DataFrame, folder: Path, name: str) -> None:
+    """Sort, type and write `<folder>/<name>.parquet` and `.csv`.
+
+    Each appears whole or not at all.
+    """
+    table = (
+        typed(table)
+        .sort_values(SORT[name], kind="stable", na_position="first")
+        .reset_index(drop=True)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in ("parquet", "csv"):
+        temporary = folder / f".{name}.{suffix}.{os.getpid()}"
+        if suffix == "parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+        temporary.replace(folder / f"{name}.{suffix}")
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    """The tidy table `name`, from parquet or, where only that was published, CSV.
+
+    Both give the same frame.
+    """
+    import pandas as pd
+
+    parquet, csv = folder / f"{name}.parquet", folder / f"{name}.csv"
+    if parquet.is_file():
+        return pd.read_parquet(parquet)
+    if csv.is_file():
+        return typed(read_csv(csv))
+    raise TidyError(f"no table {name} in {folder}; make it with `python -m bench collect`")
+
+
+def read_csv(file: Path) -> pd.DataFrame:
+    """A CSV file with the fixed columns in their types; only an empty field is a missing value."""
+    import pandas as pd
+
+    with file.open() as lines:
+        header = lines.readline().strip().split(",")
+    types: Any = {column: DTYPES[column] for column in header if column in DTYPES}
+    return pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])

@@ -1,0 +1,82 @@
+"""What the Snakefile asks for: the plan of the chosen suite, in forms that rules can use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench.plan import ConfigError, Plan, expand, read
+from bench.spec import slug
+
+TABLES = ("runs", "points", "layers", "history", "latency")
+FIGURES = ("accuracy_density", "accuracy_macs", "accuracy_latency", "controls", "curves")
+
+
+class WorkflowPlan(Plan):
+    """A plan with the paths and strings of the workflow."""
+
+    file: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes when any run, or the job that does it, changes."""
+        return hashlib.sha256(json.dumps(self.batches, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def batch_json(self) -> dict[str, str]:
+        """The specs of each batch as JSON; a change of any makes Snakemake do the batch again."""
+        return {b: "\n".join(self.runs[r].model_dump_json() for r in runs) for b, runs in self.batches.items()}
+
+    @cached_property
+    def batch_data(self) -> dict[str, tuple[str, ...]]:
+        """The slugs of the data sets that each batch reads."""
+        return {b: tuple(sorted({slug(self.runs[r].dataset) for r in runs})) for b, runs in self.batches.items()}
+
+    @property
+    def latency_json(self) -> str:
+        """The latency settings; a change of any measures again."""
+        return self.config.latency.model_dump_json() if self.config.latency else ""
+
+    @property
+    def data_options(self) -> str:
+        """Options of `bench data`."""
+        root = f"--root {json.dumps(self.config.data_root)}" if self.config.data_root else ""
+        return root + (" --download" if self.config.download else "")
+
+    @cached_property
+    def gpus(self) -> int:
+        """GPUs that a job takes: one, where there is one to train on."""
+        import torch
+
+        return int(self.config.device != "cpu" and torch.cuda.is_available())
+
+    def timed_batches(self, pair: str) -> list[str]:
+        """The batches with the runs that the latency job of `pair` measures."""
+        return sorted({self.batch_of[run] for run in self.timed(pair)})
+
+
+def find(name: str) -> Path:
+    """The config file of a suite's name, or of a path to one."""
+    path = Path(name)
+    return path if path.suffix in (".yaml", ".yml") else Path(__file__).parent / "config" / f"{name}.yaml"
+
+
+def plan(config: dict[str, Any]) -> WorkflowPlan:
+    """The plan of the suite that `--config suite=` names; a config that cannot be run ends Snakemake with a message."""
+    unknown = set(config) - {"suite"}
+    try:
+        if unknown:
+            raise ConfigError(
+                f"--config {', '.join(sorted(unknown))}: only suite=NAME or suite=path/to/config.yaml is known here"
+            )
+        path = find(str(config.get("suite", "quick")))
+        expanded = expand(read(path))
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    made = WorkflowPlan(expanded.config, expanded.runs, expanded.needs)
+    object.__setattr__(made, "file", str(path))
+    return made

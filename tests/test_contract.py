@@ -1,0 +1,225 @@
+"""The contract of methods/README.md, asserted for every file in methods/ on real data and two kinds of net."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+import torch
+from torch import nn
+
+from bench import data, models, rng
+from bench.method import MethodError, load, make, names
+from bench.run import refuse_tricks
+from bench.spec import Recipe, RunSpec
+from bench.surgery import prunable
+from bench.surgery.store import digest, save
+from bench.surgery.store import load as load_model
+from bench.trainer import BudgetExceeded, Trainer
+
+NETS = ("resnet8", "lstm")
+TRAIN, FINETUNE = Recipe(epochs=2, lr=0.05, batch_size=64), Recipe(epochs=1.5, lr=0.02, batch_size=64)
+DENSITY = 0.3
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", data.root(None))
+
+
+class Bench:
+    """Runs a method as the harness does, without the files."""
+
+    def __init__(self, digits, arch: str, method: str, seed: int = 0, **params):
+        self.digits, self.arch, self.seed = digits, arch, seed
+        kind = load(method)
+        if "density" in kind.model_fields:
+            params = {"density": DENSITY, **params}
+        self.method = make(method, params)
+        self.spec = RunSpec(
+            method=method,
+            arch=arch,
+            dataset="digits",
+            train=TRAIN,
+            finetune=None if method == "dense" else FINETUNE,
+            seed=seed,
+        )
+        self.budget = TRAIN.epochs if method == "dense" else FINETUNE.epochs
+        if kind.start == "init" and method != "dense":
+            self.budget += TRAIN.epochs
+        self.lines: list[dict] = []
+
+    def initial(self) -> nn.Module:
+        with rng.forked("init", self.arch, self.seed):
+            return models.build(self.arch, self.digits.shape, self.digits.classes)
+
+    def trainer(self, spec=None, budget=None) -> Trainer:
+        return Trainer(
+            spec or self.spec,
+            self.digits,
+            torch.device("cpu"),
+            self.initial,
+            self.budget if budget is None else budget,
+            self.lines.append,
+        )
+
+    def start(self) -> nn.Module:
+        model = self.initial()
+        if self.method.start == "dense":
+            spec = self.spec.model_copy(update={"finetune": None})
+            self.trainer(spec, TRAIN.epochs).fit(model, phase="pretrain")
+        return model
+
+    def points(self) -> tuple[list[nn.Module], Trainer]:
+        start = self.start()
+        self.lines.clear()
+        trainer = self.trainer()
+        return [copy.deepcopy(p) for p in self.method.compress(start, trainer)], trainer
+
+
+@pytest.fixture(scope="module")
+def done(digits):
+    """(points, trainer, bench) of every (method, net), done once."""
+    cache = {}
+
+    def get(method: str, arch: str, seed: int = 0):
+        if (method, arch, seed) not in cache:
+            bench = Bench(digits, arch, method, seed)
+            cache[method, arch, seed] = (*bench.points(), bench)
+        return cache[method, arch, seed]
+
+    return get
+
+
+each = pytest.mark.parametrize(("method", "arch"), [(m, a) for m in names() for a in NETS])
+
+
+@each
+def test_yields_plain_modules_that_keep_the_classifier_and_take_any_batch(done, digits, method, arch):
+    points, _, _ = done(method, arch)
+    assert points
+    for model in points:
+        refuse_tricks(model, method)
+        model.eval()
+        for size in (1, 5):
+            images = next(digits.test.batches(size))[0]
+            assert model(digits.normalise(images)).shape == (size, digits.classes)
+
+
+@each
+def test_keeps_the_budget_and_the_ledger_adds_up(done, digits, method, arch):
+    _, trainer, bench = done(method, arch)
+    assert trainer.epochs_spent <= bench.budget + 1e-6
+    if bench.method.start == "dense":  # the equal tier: all of the budget, no more
+        assert trainer.epochs_spent == pytest.approx(FINETUNE.epochs, abs=0.06)
+    per_epoch = len(digits.train) // 64
+    for spent in trainer.spent.values():
+        if spent.phase in ("pretrain", "finetune"):
+            assert spent.samples == round(spent.epochs * per_epoch) * 64
+    logged = [line["epoch"] for line in bench.lines if line["event"] == "epoch"]
+    assert logged == sorted(logged)
+    assert logged[-1] == pytest.approx(sum(s.epochs for s in trainer.spent.values()), abs=1e-3)
+
+
+@each
+def test_same_seed_gives_the_same_bits_and_another_seed_others(done, digits, method, arch):
+    points, _, _ = done(method, arch)
+    again, _ = Bench(digits, arch, method).points()
+    assert [digest(p) for p in again] == [digest(p) for p in points]
+    other, _ = Bench(digits, arch, method, seed=1).points()
+    assert digest(other[-1]) != digest(points[-1])
+
+
+@each
+def test_reaches_the_density_it_was_asked_for(done, method, arch):
+    points, _, bench = done(method, arch)
+    if "density" not in type(bench.method).model_fields or not bench.method.steered:
+        pytest.skip(f"{method} cannot be steered to a density")
+    dense = sum(w.numel() for w in prunable(bench.initial()).values())
+    kept = sum(int(w.count_nonzero()) for w in prunable(points[-1]).values())
+    # training may leave a kept weight at exact zero, never revive a pruned one
+    assert kept <= round(DENSITY * dense)
+    assert kept == pytest.approx(DENSITY * dense, rel=0.01)
+
+
+@each
+def test_saving_and_loading_is_exact(done, tmp_path, digits, method, arch):
+    points, _, _ = done(method, arch)
+    save(points[-1], tmp_path, arch, digits.shape, digits.classes)
+    loaded = load_model(tmp_path)
+    assert digest(loaded) == digest(points[-1])
+    images = digits.normalise(next(digits.test.batches(7))[0])
+    assert torch.equal(loaded.eval()(images), points[-1].eval()(images))
+
+
+@pytest.mark.parametrize("method", names())
+def test_draws_of_a_method_do_not_change_the_order_of_data(digits, method):
+    """Every method trains on the same batches: its first fine-tuning batch is the harness's, whatever it drew."""
+    seen = []
+    bench = Bench(digits, "resnet8", method)
+    start, trainer = bench.start(), bench.trainer()
+    real = type(digits.train).batches
+
+    def batches(split, size, order=None, drop_last=False):
+        seen.append(None if order is None else order[:5].tolist())
+        return real(split, size, order, drop_last)
+
+    with mock.patch.object(type(digits.train), "batches", batches):
+        next(bench.method.compress(start, trainer))
+    expected = rng.generator("data", "digits", 0, 0 if bench.method.start == "init" else 2)
+    first = torch.randperm(len(digits.train), generator=expected)[:5].tolist()
+    assert first in seen
+
+
+@pytest.mark.parametrize("method", names())
+def test_nonsense_parameters_are_refused_by_name(method):
+    fields = load(method).model_fields
+    with pytest.raises(MethodError, match="no parameter 'densitty'"):
+        make(method, {"densitty": 0.1})
+    for name, field in fields.items():
+        assert field.description, f"{method}.{name} has no description"
+    if "density" in fields:
+        for wrong in (0, -0.1, 1.5, "much"):
+            with pytest.raises(MethodError, match="density"):
+                make(method, {"density": wrong})
+
+
+@pytest.mark.parametrize("method", names())
+def test_says_what_it_is(method):
+    kind = load(method)
+    assert kind.family
+    assert kind.citation
+    text = sys.modules[kind.__module__].__doc__
+    assert "Deviations from the paper" in text
+    source = open(sys.modules[kind.__module__].__file__).read()
+    assert "from methods" not in source
+    assert "import methods" not in source
+    assert "print(" not in source
+    assert "open(" not in source
+
+
+def test_training_past_the_budget_is_refused(digits):
+    bench = Bench(digits, "resnet8", "magnitude")
+    trainer = bench.trainer()
+    model = bench.initial()
+    trainer.fit(model, 1)
+    with pytest.raises(BudgetExceeded, match="its budget is 1.5"):
+        trainer.fit(model, 1)
+
+
+def test_results_are_the_same_in_another_process(done):
+    """Bits depend on no hash salt, no import order and no global state."""
+    points, _, _ = done("random", "lstm")
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from tests.test_contract import Bench\n"
+        "from bench import data\n"
+        "from bench.surgery.store import digest\n"
+        "points, _ = Bench(data.load('digits', data.root(None)), 'lstm', 'random').points()\n"
+        "print(digest(points[-1]))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split()[-1] == digest(points[-1])

@@ -1,0 +1,108 @@
+"""Figures: from tidy tables alone, the same bytes each time, legible.
+
+And honest about what is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import figures, tables
+from bench.collect import collect
+from bench.figures import style
+from tests import records
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def tidy_tables(tmp_path_factory) -> Path:
+    folder = records.write(tmp_path_factory.mktemp("suite"), records.suite())
+    collect(folder)
+    return folder / "tables"
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_a_figure_is_a_pdf_and_a_png_and_the_same_bytes_from_csv_alone(name, tidy_tables, tmp_path):
+    for file in tidy_tables.glob("*.csv"):
+        shutil.copy(file, tmp_path)
+    first = figures.draw(name, tidy_tables, tmp_path / "one")
+    second = figures.draw(name, tmp_path, tmp_path / "two")
+    assert [file.name for file in first] == [f"{name}.pdf", f"{name}.png"]
+    assert first[0].read_bytes()[:5] == b"%PDF-"
+    assert first[1].read_bytes()[1:4] == b"PNG"
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+
+
+def test_without_latency_the_figure_says_so(tmp_path, monkeypatch):
+    records.write(tmp_path, records.suite(seeds=1), latency=False)
+    collect(tmp_path)
+    said = []
+    monkeypatch.setattr(style, "message", lambda text, out, name: said.append(text) or [])
+    figures.draw("accuracy_latency", tmp_path / "tables", tmp_path)
+    assert said
+    assert "No latency was measured" in said[0]
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_a_suite_of_dense_nets_alone_still_draws(name, tmp_path):
+    made = [item for item in records.suite(seeds=1) if item.spec.method == "dense"]
+    records.write(tmp_path, made, latency=False)
+    collect(tmp_path)
+    assert all(
+        file.stat().st_size > 1000 for file in figures.draw(name, tmp_path / "tables", tmp_path)
+    )
+
+
+def test_no_two_variants_look_alike():
+    looks = style.looks([f"variant {i}" for i in range(80)])
+    assert len(set(looks.values())) == 80
+
+
+def test_letters_are_at_least_seven_points():
+    import matplotlib
+
+    sizes = (
+        "font.size",
+        "axes.titlesize",
+        "axes.labelsize",
+        "xtick.labelsize",
+        "ytick.labelsize",
+        "legend.fontsize",
+    )
+    with style.style():
+        assert min(float(matplotlib.rcParams[size]) for size in sizes) >= 7
+
+
+def test_the_accuracy_axis_keeps_order_and_labels_fit():
+    made = style.figure(3, 2)
+    axes = made.subplots()
+    style.accuracy_axis(axes, [0.1, 0.9, 0.99, 1.0], 1 / 720)
+    heights = axes.transData.transform([(0, value) for value in (0.1, 0.9, 0.99, 0.995)])[:, 1]
+    assert all(later - earlier > 5 for earlier, later in itertools.pairwise(heights))
+    assert 3 <= len(axes.get_yticks()) <= 12
+
+
+def test_an_unknown_figure_is_refused_with_the_names():
+    with pytest.raises(ValueError, match="accuracy_density"):
+        figures.draw("pie", Path(), Path())
+
+
+def test_every_figure_and_table_has_a_caption():
+    captions = {
+        file.stem for file in (ROOT / "bench" / "report").glob("*.rst") if file.read_text().strip()
+    }
+    wanted = {"controls_table" if name == "controls" else name for name in tables.NAMES}
+    assert wanted | set(figures.names()) | {"workflow"} <= captions
+
+
+def test_importing_the_figures_does_not_import_matplotlib_or_pandas():
+    heavy = "{'matplotlib', 'pandas', 'torch'}"
+    code = f"import sys, bench.figures; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
