@@ -7,17 +7,20 @@ PLAN = bench_workflow.plan(config)
 SUITE = f"results/{PLAN.config.suite}"
 
 
+report: "bench/report/workflow.rst"
+
+
 wildcard_constraints:
     dataset="|".join(PLAN.datasets),
     pair="|".join(PLAN.pairs),
-    figure="|".join(bench_workflow.FIGURES),
+    batch="|".join(PLAN.batches).replace(".", "[.]"),
 
 
 rule all:
     input:
         f"{SUITE}/track.json",
-        f"{SUITE}/tables/comparison.csv",
-        expand(f"{SUITE}/figures/{{figure}}.pdf", figure=bench_workflow.FIGURES),
+        expand(f"{SUITE}/tables/{{table}}.{{kind}}", table=bench_workflow.PAPER_TABLES, kind=bench_workflow.KINDS),
+        expand(f"{SUITE}/figures/{{figure}}.{{kind}}", figure=bench_workflow.FIGURES, kind=["png", "pdf"]),
 
 
 rule plan:
@@ -25,12 +28,14 @@ rule plan:
         PLAN.file,
     output:
         f"{SUITE}/plan.json",
+    log:
+        f"{SUITE}/logs/plan.log",
     params:
         identity=PLAN.digest,
     message:
         "plan {SUITE}"
     shell:
-        "python -m bench plan {input} > {output}"
+        "python -m bench plan {input:q} > {output} 2> {log} || {{ cat {log} >&2; exit 1; }}"
 
 
 rule data:
@@ -124,39 +129,59 @@ rule tables:
     input:
         rules.collect.output,
     output:
-        report(
-            expand(f"{SUITE}/tables/comparison.{{kind}}", kind=["csv", "md", "tex"]),
-            caption="bench/report/comparison.rst",
-            category="Tables",
-        ),
+        [
+            report(
+                f"{SUITE}/tables/{table}.{kind}",
+                caption=f"bench/report/{caption}.rst",
+                category="Tables",
+                labels={"table": table, "format": kind},
+            )
+            for table, caption in bench_workflow.PAPER_TABLES.items()
+            for kind in bench_workflow.KINDS
+        ],
     log:
         f"{SUITE}/logs/tables.log",
+    params:
+        suite=subpath(input[0], ancestor=2),  # results/<suite>
     message:
-        "write comparison tables"
+        "write tables"
     shell:
-        "python -m bench tables {SUITE} 2> {log} || {{ cat {log} >&2; exit 1; }}"
+        "python -m bench tables {params.suite} 2> {log} || {{ cat {log} >&2; exit 1; }}"
 
 
-rule figure:
+rule figures:
     input:
-        rules.tables.output,
+        rules.collect.output,
     output:
-        report(f"{SUITE}/figures/{{figure}}.png", caption="bench/report/{figure}.rst", category="Figures"),
-        f"{SUITE}/figures/{{figure}}.pdf",
+        [
+            report(
+                f"{SUITE}/figures/{figure}.png",
+                caption=f"bench/report/{figure}.rst",
+                category="Figures",
+                labels={"figure": figure},
+            )
+            for figure in bench_workflow.FIGURES
+        ],
+        expand(f"{SUITE}/figures/{{figure}}.pdf", figure=bench_workflow.FIGURES),
     log:
-        f"{SUITE}/logs/figures/{{figure}}.log",
+        f"{SUITE}/logs/figures.log",
+    params:
+        suite=subpath(input[0], ancestor=2),  # results/<suite>
     message:
-        "draw {wildcards.figure}"
+        "draw figures"
     shell:
-        "python -m bench figures {SUITE} --only {wildcards.figure} 2> {log} || {{ cat {log} >&2; exit 1; }}"
+        "python -m bench figures {params.suite} 2> {log} || {{ tail -n 20 {log} >&2; exit 1; }}"
 
 
 rule publish:
     input:
         rules.all.input,
+    log:
+        f"{SUITE}/logs/publish.log",
     params:
+        suite=subpath(input[0], parent=True),
         tag=PLAN.config.suite,
     message:
         "copy the small tables of {SUITE} to results/published/{params.tag}"
     shell:
-        "python -m bench publish {SUITE} {params.tag:q}"
+        "python -m bench publish {params.suite} {params.tag:q} 2> {log} || {{ cat {log} >&2; exit 1; }}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
 EPILOG = """\
 first steps:
@@ -29,11 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_subparsers(dest="command", metavar="command", required=True).add_parser
     from bench import commands
 
-    for name, help_, function, options in COMMANDS:
-        command = add(name, help=help_, description=(getattr(commands, function).__doc__ or "").strip())
+    for name, help_, attribute, options in COMMANDS:
+        does = getattr(commands, attribute)
+        command = add(name, help=help_, description=(does.__doc__ or "").strip())
         for flags, settings in options:
             command.add_argument(*flags, **settings)
-        command.set_defaults(function=getattr(commands, function))
+        command.set_defaults(function=does)
     chosen = vars(parser.parse_args(arguments))
     function: Callable[..., int | None] = chosen.pop("function")
     chosen.pop("command")
@@ -45,10 +47,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 SUITE = (["suite"], {"help": "suite name (bench/config/<name>.yaml) or path of a config"})
-FOLDER = (["folder"], {"help": "a suite's folder, such as results/quick or results/published/fashion"})
+FOLDER = (
+    ["folder"],
+    {"help": "a suite's folder, such as results/quick or results/published/fashion"},
+)
 PLAN = (["--plan"], {"required": True, "help": "plan.json of the suite"})
-ROOT = (["--root"], {"default": None, "help": "folder of the data sets; else $BENCH_DATA, else ./data"})
-COMMANDS = [
+ROOT = (
+    ["--root"],
+    {"default": None, "help": "folder of the data sets; else $BENCH_DATA, else ./data"},
+)
+COMMANDS: list[tuple[str, str, str, list[Any]]] = [
     ("plan", "expand a config into its runs", "plan", [
         SUITE,
         (["--summary"], {"action": "store_true", "help": "counts instead of the JSON"}),

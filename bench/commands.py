@@ -25,13 +25,18 @@ def plan(suite: str, summary: bool) -> None:
 
     made = expand(read(find(suite)))
     if summary:
-        print(f"suite {made.config.suite}: {len(made.runs)} runs in {len(made.batches)} jobs, {len(made.pairs)} pairs")
+        print(
+            f"suite {made.config.suite}: {len(made.runs)} runs in {len(made.batches)} jobs, {len(made.pairs)} pairs"
+        )
         for variant in sorted({spec.variant for spec in made.runs.values()}):
             print(f"  {sum(s.variant == variant for s in made.runs.values()):6d}  {variant}")
         return
     content = {
         "config": made.config.model_dump(mode="json"),
-        "runs": {run: spec.model_dump(mode="json", exclude_defaults=True) for run, spec in made.runs.items()},
+        "runs": {
+            run: spec.model_dump(mode="json", exclude_defaults=True)
+            for run, spec in made.runs.items()
+        },
         "batches": made.batches,
         "timed": {pair: made.timed(pair) if made.config.latency else () for pair in made.pairs},
         "pairs": made.pairs,
@@ -66,7 +71,10 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
     if plan:
         content = json.loads(Path(plan).read_text())
         config = content["config"]
-        specs = [RunSpec.model_validate(content["runs"][r]) for r in (content["batches"][batch] if batch else content["runs"])]
+        specs = [
+            RunSpec.model_validate(content["runs"][r])
+            for r in (content["batches"][batch] if batch else content["runs"])
+        ]
     elif suite:
         made = expand(read(find(suite)))
         config = made.config.model_dump()
@@ -79,7 +87,10 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
     folder = RESULTS / config["suite"]
     digests = {}
     for number, spec in enumerate(specs, 1):
-        with watcher(f"[{number}/{len(specs)}] {spec.id}") as watch, locked(folder / "locks" / spec.id):
+        with (
+            watcher(f"[{number}/{len(specs)}] {spec.id}") as watch,
+            locked(folder / "locks" / spec.id),
+        ):
             record = do(spec, folder, datasets.root(config["data_root"]), config["device"], watch)
         digests[spec.id] = {"status": record.status, "points": [p.digest for p in record.points]}
     json.dump(digests, sys.stdout, indent=1)
@@ -94,7 +105,9 @@ def latency(plan: str, pair: str) -> None:
 
     content, folder = load_plan(plan)
     arch, dataset = content["pairs"][pair]
-    timing.run(folder, dataset, arch, content["timed"][pair], LatencyConfig(**content["config"]["latency"]))
+    timing.run(
+        folder, dataset, arch, content["timed"][pair], LatencyConfig(**content["config"]["latency"])
+    )
 
 
 def load_plan(plan: str) -> tuple[dict[str, Any], Path]:
@@ -169,11 +182,17 @@ def methods() -> None:
     """List every method file: family, patterns, start and citation."""
     from bench.method import load, names
 
-    rows = [(n, c.family, ", ".join(c.patterns) or "-", c.start, c.citation) for n in names() for c in [load(n)]]
+    rows = [
+        (n, c.family, ", ".join(c.patterns) or "-", c.start, c.citation)
+        for n in names()
+        for c in [load(n)]
+    ]
     header = ("method", "family", "patterns", "start", "citation")
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(5)]
     for row in [header, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def doctor(root: str | None) -> int:

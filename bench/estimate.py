@@ -19,10 +19,10 @@ def epochs(spec: RunSpec) -> float:
     from bench.method import load, make
 
     kind = load(spec.method)
-    rounds = 1
+    count = max(1, len(spec.densities))
     if spec.tier == "paper" and kind.iterative:
-        rounds = getattr(make(spec.method, spec.params), "rounds", 15)
-    return spec.finetune.epochs * rounds + (spec.train.epochs if kind.start == "init" else 0)
+        count = getattr(make(spec.method, spec.params), "rounds", 20)
+    return spec.finetune.epochs * count + (spec.train.epochs if kind.start == "init" else 0)
 
 
 def rates(records: list[Record]) -> dict[tuple[str, ...], list[float]]:
@@ -40,7 +40,10 @@ def rates(records: list[Record]) -> dict[tuple[str, ...], list[float]]:
 def report(plan: Plan, results: Path, cores: int | None) -> str:
     """Predicted time of what `plan` has not done yet, by pair; pairs without a past run of any kind are named."""
     records = [read(file.parent) for file in sorted(results.glob("*/runs/*/record.json"))]
-    known, done = rates(records), {r.id for r in records if (results / plan.config.suite / "runs" / r.id).exists()}
+    known, done = (
+        rates(records),
+        {r.id for r in records if (results / plan.config.suite / "runs" / r.id).exists()},
+    )
     cores = cores or os.cpu_count() or 1
     seconds: dict[str, float] = defaultdict(float)
     counted: dict[str, int] = defaultdict(int)
@@ -56,11 +59,17 @@ def report(plan: Plan, results: Path, cores: int | None) -> str:
         else:
             seconds[pair] += rate * epochs(spec)
             counted[pair] += 1
-    lines = [f"suite {plan.config.suite}: {len(plan.runs)} runs, {len(done & set(plan.runs))} of them done"]
+    lines = [
+        f"suite {plan.config.suite}: {len(plan.runs)} runs, {len(done & set(plan.runs))} of them done"
+    ]
     for pair in sorted(seconds):
         lines.append(f"  {pair}: {counted[pair]} runs, {seconds[pair] / 3600:.2f} process-hours")
     for pair, count in sorted(blind.items()):
-        lines.append(f"  {pair}: {count} runs, unknown: no past run on this data set; do one to learn its speed")
+        lines.append(
+            f"  {pair}: {count} runs, unknown: no past run on this data set; do one to learn its speed"
+        )
     total = sum(seconds.values())
-    lines.append(f"predicted: {total / 3600:.2f} process-hours, {total / cores / 60:.0f} minutes on {cores} processes")
+    lines.append(
+        f"predicted: {total / 3600:.2f} process-hours, {total / cores / 60:.0f} minutes on {cores} processes"
+    )
     return "\n".join(lines)

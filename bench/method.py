@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from bench.trainer import Trainer
 
-Density = Annotated[float, Field(gt=0, le=1, description="fraction of the prunable weights that is kept")]
+Density = Annotated[
+    float, Field(gt=0, le=1, description="fraction of the prunable weights that is kept")
+]
 
 
 class MethodError(ValueError):
@@ -43,6 +45,8 @@ class Method(BaseModel):
     """Yields a point each round: one run serves all densities, with the budget of all of them."""
     steered: ClassVar[bool] = True
     """Reaches the density it is asked for; otherwise its density is a result."""
+    rewinds: ClassVar[bool] = False
+    """Trains from (nearly) untrained weights again, so with the dense run's recipe instead of fine-tuning's."""
     paper: ClassVar[dict[str, Any]] = {}
     """The paper tier's training schedule: `Recipe` fields that replace the config's."""
 
@@ -79,10 +83,14 @@ def load(name: str) -> type[Method]:
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, Method)
+        and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise MethodError(f"methods/{name}.py holds {len(found)} subclasses of Method; it must hold one")
+        raise MethodError(
+            f"methods/{name}.py holds {len(found)} subclasses of Method; it must hold one"
+        )
     return found[0]
 
 

@@ -38,7 +38,9 @@ def validate(content: Any, source: str) -> Config:
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{source}: {_sentence(item)}" for item in error.errors())) from None
+        raise ConfigError(
+            "\n".join(f"{source}: {_sentence(item)}" for item in error.errors())
+        ) from None
     check(config, source)
     return config
 
@@ -47,7 +49,9 @@ def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"]) or "(top level)"
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key"
-    return f"{where}: {error['msg']}" + ("" if error["type"] == "missing" else f", not {error.get('input')!r}")
+    return f"{where}: {error['msg']}" + (
+        "" if error["type"] == "missing" else f", not {error.get('input')!r}"
+    )
 
 
 def check(config: Config, source: str) -> None:
@@ -59,7 +63,9 @@ def check(config: Config, source: str) -> None:
         for path in config.latency.paths:
             if path not in kernels.names():
                 known_paths = ", ".join(kernels.names())
-                raise ConfigError(f"{source}: latency.paths: no execution path {path!r}; there are: {known_paths}")
+                raise ConfigError(
+                    f"{source}: latency.paths: no execution path {path!r}; there are: {known_paths}"
+                )
     for name in config.methods:
         if name != "all" and name not in known:
             try:
@@ -82,7 +88,9 @@ def check(config: Config, source: str) -> None:
     built = nets(config, source)
     for name, index, params in variants(config):
         for density in config.densities if "density" in load(name).model_fields else [None]:
-            full = params if density is None or "density" in params else {**params, "density": density}
+            full = (
+                params if density is None or "density" in params else {**params, "density": density}
+            )
             try:
                 method = make(name, full)
                 refuse_pattern(method, built)
@@ -111,20 +119,23 @@ def nets(config: Config, source: str) -> dict[str, nn.Module]:
                     with torch.device("meta"):
                         built[f"{arch} on {dataset}"] = models.build(arch, shape, classes)
                 except models.ModelError as error:
-                    raise ConfigError(f"{source}: tasks.{t}.architectures: {error} ({dataset})") from None
+                    raise ConfigError(
+                        f"{source}: tasks.{t}.architectures: {error} ({dataset})"
+                    ) from None
     return built
 
 
 def refuse_pattern(method: Method, nets: dict[str, nn.Module]) -> None:
     """Raise `PatternError` if the method's pattern does not fit a layer of a net that the config asks for."""
-    pattern = getattr(method, "pattern", "unstructured")
-    if pattern == "unstructured" or not hasattr(method, "uneven"):
+    fields = dict(method)
+    pattern = fields.get("pattern", "unstructured")
+    if pattern == "unstructured" or "uneven" not in fields:
         return
     from bench.surgery.prune import check as check_pattern
 
     for pair, model in nets.items():
         try:
-            check_pattern(model, pattern, method.density, method.uneven)
+            check_pattern(model, pattern, fields["density"], fields["uneven"])
         except ValueError as error:
             raise ValueError(f"{error} ({pair})") from None
 
@@ -134,7 +145,10 @@ def variants(config: Config) -> list[tuple[str, int, dict[str, Any]]]:
     chosen = {n: sets for n, sets in config.methods.items() if n != "all"}
     if "all" in config.methods:
         chosen = {n: chosen.get(n, config.methods["all"]) for n in names()}
-    chosen = {"dense": chosen.get("dense", [{}]), **{n: s for n, s in chosen.items() if n != "dense"}}
+    chosen = {
+        "dense": chosen.get("dense", ({},)),
+        **{n: s for n, s in chosen.items() if n != "dense"},
+    }
     return [(n, i, params) for n, sets in chosen.items() for i, params in enumerate(sets)]
 
 
@@ -180,14 +194,18 @@ class Plan:
     def batch_needs(self) -> dict[str, tuple[str, ...]]:
         """Batch -> the batches whose records it reads."""
         return {
-            batch: tuple(sorted({self.batch_of[need] for run in runs for need in self.needs[run]} - {batch}))
+            batch: tuple(
+                sorted({self.batch_of[need] for run in runs for need in self.needs[run]} - {batch})
+            )
             for batch, runs in self.batches.items()
         }
 
     @cached_property
     def pairs(self) -> dict[str, tuple[str, str]]:
         """`<arch>-<dataset>` -> (arch, data set)."""
-        return {f"{slug(s.arch)}-{slug(s.dataset)}": (s.arch, s.dataset) for s in self.runs.values()}
+        return {
+            f"{slug(s.arch)}-{slug(s.dataset)}": (s.arch, s.dataset) for s in self.runs.values()
+        }
 
     @cached_property
     def datasets(self) -> dict[str, str]:
@@ -226,17 +244,32 @@ def expand(config: Config) -> Plan:
                         "train": train,
                         "weights": task.weights,
                     }
-                    dense = add(RunSpec(method="dense", method_version=load("dense").version, variant="dense", **common))
+                    dense = add(
+                        RunSpec(
+                            method="dense",
+                            method_version=load("dense").version,
+                            variant="dense",
+                            **common,
+                        )
+                    )
                     for name, _, params in variants(config):
                         if name == "dense":
                             continue
                         for full in densities(name, params, config):
-                            curve = tuple(sorted(config.densities, reverse=True)) if load(name).iterative else ()
+                            curve = (
+                                tuple(sorted(config.densities, reverse=True))
+                                if load(name).iterative
+                                else ()
+                            )
                             common["densities"] = curve
                             spec = specify(name, full, common, config.tier, finetune)
                             add(spec, dense)
                             for control, fields in controls(spec, config.controls):
-                                add(specify(control, fields, common, config.tier, finetune, spec), dense, spec.id)
+                                add(
+                                    specify(control, fields, common, config.tier, finetune, spec),
+                                    dense,
+                                    spec.id,
+                                )
     return Plan(config, runs, needs)
 
 
@@ -267,7 +300,20 @@ def controls(spec: RunSpec, kinds: tuple[Control, ...]) -> list[tuple[str, dict[
     """The (method, parameters) that get `spec`'s layer densities; no method is its own control, and random has none."""
     pattern = getattr(make(spec.method, spec.params), "pattern", "unstructured")
     fields = {} if pattern == "unstructured" else {"pattern": pattern, "uneven": "dense"}
-    return [(kind, fields) for kind in kinds if kind != spec.method and spec.method not in ("dense", "random")]
+    return [
+        (kind, fields)
+        for kind in kinds
+        if kind != spec.method and spec.method not in ("dense", "random")
+    ]
+
+
+def schedule(method: Method, tier: str, train: Recipe, finetune: Recipe) -> Recipe:
+    """The recipe beyond the dense start: what the tier and the method make of the config's two."""
+    if method.rewinds:
+        finetune = train if tier == "paper" else train.model_copy(update={"epochs": finetune.epochs})
+    if tier == "paper":
+        finetune = Recipe.model_validate({**finetune.model_dump(), **method.paper})
+    return finetune
 
 
 def specify(
@@ -280,17 +326,21 @@ def specify(
 ) -> RunSpec:
     """The spec of one run; only parameters that differ from the method's defaults enter it."""
     method = make(name, params)
-    if tier == "paper" and finetune is not None:
-        finetune = finetune.model_copy(update=Recipe.model_validate({**finetune.model_dump(), **method.paper}).model_dump())
+    if finetune is not None:
+        finetune = schedule(method, tier, common["train"], finetune)
     shown = method.model_dump(mode="json", exclude_defaults=True)
     if source is not None:
         shown["density"] = make(source.method, source.params).model_dump().get("density")
-    label = {k: v for k, v in shown.items() if k != "density"} if source is None else {"like": source.variant}
+    label = (
+        {k: v for k, v in shown.items() if k != "density"}
+        if source is None
+        else {"like": source.variant}
+    )
     return RunSpec(
         method=name,
         method_version=load(name).version,
         params={k: v for k, v in shown.items() if v is not None},
-        tier=tier,  # type: ignore[arg-type]
+        tier=tier,
         finetune=finetune,
         like=source.id if source else None,
         variant=name + (f"({', '.join(f'{k}={v}' for k, v in label.items())})" if label else ""),
@@ -298,4 +348,14 @@ def specify(
     )
 
 
-__all__ = ["ConfigError", "Plan", "baseline", "check", "complaint", "expand", "read", "validate", "variants"]
+__all__ = [
+    "ConfigError",
+    "Plan",
+    "baseline",
+    "check",
+    "complaint",
+    "expand",
+    "read",
+    "validate",
+    "variants",
+]

@@ -36,7 +36,17 @@ FAILURES = (
 )
 """What ends in a record with the reason; any other exception is a fault of the code."""
 
-LAYER_COLUMNS = ("point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs", "bits")
+LAYER_COLUMNS = (
+    "point",
+    "layer",
+    "shape",
+    "weights",
+    "nonzeros",
+    "density",
+    "macs",
+    "effective_macs",
+    "bits",
+)
 
 
 def run(
@@ -80,18 +90,33 @@ class Work:
     """One run while it is being done."""
 
     def __init__(
-        self, spec: RunSpec, suite: Path, folder: Path, root: Path, device: torch.device, watch: Callable[[str], None]
+        self,
+        spec: RunSpec,
+        suite: Path,
+        folder: Path,
+        root: Path,
+        device: torch.device,
+        watch: Callable[[str], None],
     ) -> None:
-        self.spec, self.suite, self.folder, self.device, self.watch = spec, suite, folder, device, watch
+        self.spec, self.suite, self.folder, self.device, self.watch = (
+            spec,
+            suite,
+            folder,
+            device,
+            watch,
+        )
         self.data = datasets.load(spec.dataset, root, device=str(device))
         self.dense = None if spec.finetune is None else read(suite / "runs" / baseline(spec).id)
         self.points: list[Point] = []
         self.rows: list[dict[str, Any]] = []
+        self.epochs_before = 0.0
 
     def initial(self) -> nn.Module:
         """The untrained net of (architecture, seed), the same for every method."""
         with rng.forked("init", self.spec.arch, self.spec.seed):
-            model = models.build(self.spec.arch, self.data.shape, self.data.classes, weights=self.spec.weights)
+            model = models.build(
+                self.spec.arch, self.data.shape, self.data.classes, weights=self.spec.weights
+            )
         return model.to(self.device)
 
     def do(self) -> Record:
@@ -111,7 +136,9 @@ class Work:
             )
             try:
                 if self.dense and self.dense.status == "failed":
-                    raise TrainingFailed(f"its dense start {self.dense.id} failed: {self.dense.reason}")
+                    raise TrainingFailed(
+                        f"its dense start {self.dense.id} failed: {self.dense.reason}"
+                    )
                 for method in self.methods():
                     self.follow(method, trainer)
             except FAILURES as error:
@@ -122,12 +149,15 @@ class Work:
         return Record(
             id=self.spec.id,
             spec=self.spec,
-            status=status,  # type: ignore[arg-type]
+            status=status,
             reason=reason,
             dense=self.dense.id if self.dense else None,
-            points=tuple(p.model_copy(update={"final": p.index == len(self.points) - 1}) for p in self.points),
+            points=tuple(
+                p.model_copy(update={"final": p.index == len(self.points) - 1}) for p in self.points
+            ),
             ledger=(*pretrained, *trainer.spent.values()),
-            environment=environment() | {"device": self.device.type, "threads": torch.get_num_threads()},
+            environment=environment()
+            | {"device": self.device.type, "threads": torch.get_num_threads()},
             dataset=datasets.info(self.data),
             initial=store.digest(initial),
             started=started.isoformat(timespec="seconds"),
@@ -158,21 +188,31 @@ class Work:
         source = self.suite / "runs" / self.spec.like
         record = read(source)
         if not record.points:
-            raise TrainingFailed(f"the run it copies, {record.id}, has no operating point: {record.reason}")
+            raise TrainingFailed(
+                f"the run it copies, {record.id}, has no operating point: {record.reason}"
+            )
         for point in nearest(record.points, self.spec.densities):
             other = store.load(source / "points" / str(point.index))
             if getattr(method, "pattern", "") == "channel":
-                counts = {group.name: group.size for group in channels.groups(other, self.data.shape)}
+                counts = {
+                    group.name: group.size for group in channels.groups(other, self.data.shape)
+                }
             else:
-                counts = {name: int(weight.count_nonzero()) for name, weight in prunable(other).items()}
+                counts = {
+                    name: int(weight.count_nonzero()) for name, weight in prunable(other).items()
+                }
             yield method.model_copy(update={"allocation": counts})
 
     def follow(self, method: Method, trainer: Trainer) -> None:
         """Run `method` from its start and measure every point that it yields."""
         if method.start == "dense":
-            model = store.load(self.suite / "runs" / baseline(self.spec).id / "points" / "0").to(self.device)
+            model = store.load(self.suite / "runs" / baseline(self.spec).id / "points" / "0").to(
+                self.device
+            )
         else:
             model = self.initial()
+        # a control does this once for each point that it copies: each time from the same batches, counted anew
+        trainer.step, self.epochs_before = 0, trainer.epochs_spent
         clock, counted = time.perf_counter(), charged(trainer)
         points = method.compress(model, trainer)
         while True:
@@ -209,7 +249,7 @@ class Work:
             bits_format=by_format,
             macs=sum(macs.values()),
             effective_macs=sum(r["effective_macs"] for r in rows) + unweighted,
-            epochs=trainer.epochs_spent,
+            epochs=trainer.epochs_spent - self.epochs_before,
             test=test,
             before=self.accuracy(trainer.before.eval()) if trainer.before is not None else None,
             validation=trainer.validate(model),
@@ -217,7 +257,13 @@ class Work:
             digest=store.digest(model),
         )
         trainer.before = None
-        store.save(model, self.folder / "points" / str(index), self.spec.arch, self.data.shape, self.data.classes)
+        store.save(
+            model,
+            self.folder / "points" / str(index),
+            self.spec.arch,
+            self.data.shape,
+            self.data.classes,
+        )
         self.points.append(point)
         self.rows += rows
         self.watch(f"point {index}: density {point.density:.4f}, test {100 * test.top1:.2f} %")
@@ -232,15 +278,18 @@ class Work:
         if self.dense is None or not self.dense.points:
             return None
         pairs = zip(self.dense.points[-1].test.per_class, test.per_class, strict=True)
-        return max(before - after for before, after in pairs if math.isfinite(before) and math.isfinite(after))
+        return max(
+            before - after
+            for before, after in pairs
+            if math.isfinite(before) and math.isfinite(after)
+        )
 
 
 def nearest(points: tuple[Point, ...], densities: tuple[float, ...]) -> list[Point]:
-    """The point nearest to each of `densities`, in ratio, each point once; the last point if none is asked for."""
-    if not densities:
-        return [points[-1]]
-    chosen = {min(points, key=lambda p: abs(math.log(max(p.density, 1e-9) / d))).index for d in densities}
-    return [points[index] for index in sorted(chosen)]
+    """The last point, and for each of `densities` but the lowest the point nearest in ratio; each point once."""
+    higher = sorted(densities)[1:]
+    chosen = {min(points, key=lambda p: abs(math.log(max(p.density, 1e-9) / d))).index for d in higher}
+    return [points[index] for index in sorted({*chosen, points[-1].index})]
 
 
 def charged(trainer: Trainer) -> float:
@@ -248,7 +297,9 @@ def charged(trainer: Trainer) -> float:
     return trainer.uncharged + sum(spent.seconds for spent in trainer.spent.values())
 
 
-def layer_rows(point: int, model: nn.Module, dense: nn.Module, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+def layer_rows(
+    point: int, model: nn.Module, dense: nn.Module, shape: tuple[int, ...]
+) -> list[dict[str, Any]]:
     """A row for each prunable weight of the dense net: what `model` has left of it, and what that costs."""
     macs, stored = measure.macs(model, shape), prunable(model)
     rows = []
@@ -284,7 +335,9 @@ def refuse_tricks(model: nn.Module, method: str) -> None:
     """Raise `MethodError` if a yielded model is not plain: it would be measured as something that nobody can ship."""
     for name, module in model.named_modules():
         if nn.utils.parametrize.is_parametrized(module):
-            raise MethodError(f"{method} yields a model with a parametrisation left on {name or 'it'}")
+            raise MethodError(
+                f"{method} yields a model with a parametrisation left on {name or 'it'}"
+            )
         if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
             raise MethodError(f"{method} yields a model with a hook left on {name or 'it'}")
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from bench.data import Dataset
 
 
-def optimizer(model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def optimizer(
+    model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer:
     """A fresh optimiser of the model's parameters and of `groups`; a parameter in a group is only there."""
     apart = {id(p) for group in groups for p in group["params"]}
     own = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
@@ -30,7 +32,9 @@ def optimizer(model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]]) ->
         )
     else:
         kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-        made = kind(every, lr=recipe.lr, betas=(recipe.momentum, 0.999), weight_decay=recipe.weight_decay)
+        made = kind(
+            every, lr=recipe.lr, betas=(recipe.momentum, 0.999), weight_decay=recipe.weight_decay
+        )
     for group in made.param_groups:
         group["peak_lr"] = group["lr"]
     return made

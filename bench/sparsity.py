@@ -19,7 +19,11 @@ def pq_index(w: Tensor, p: float = 0.5, q: float = 1.0, kept: Tensor | None = No
         raise ValueError(f"the PQ Index needs 0 < p < q, not p = {p:g}, q = {q:g}")
     size = w.detach().double().abs()
     size = size if kept is None else size * kept
-    d = torch.full(size.shape[:-1], size.shape[-1], device=w.device) if kept is None else kept.sum(-1)
+    d = (
+        torch.full(size.shape[:-1], size.shape[-1], device=w.device)
+        if kept is None
+        else kept.sum(-1)
+    )
     largest = size.amax(-1, keepdim=True)
     size = size / torch.where(largest > 0, largest, 1)  # scale invariant; keeps the powers in range
     norm_p = size.pow(p).sum(-1).pow(1 / p)

@@ -27,25 +27,37 @@ class Frozen(BaseModel):
 class Recipe(Frozen):
     """How one call of `Trainer.fit` trains."""
 
-    epochs: float = Field(10, ge=0, description="passes over the training split (fractions count in steps)")
+    epochs: float = Field(
+        10, ge=0, description="passes over the training split (fractions count in steps)"
+    )
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="the optimiser")
     lr: float = Field(0.05, gt=0, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd, beta1 of adam and adamw")
     nesterov: bool = Field(True, description="Nesterov momentum (sgd only)")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty (sgd, adam) or decoupled decay (adamw)")
-    batch_size: int = Field(128, ge=1, description="samples per step; the last, short batch is dropped")
-    schedule: Literal["constant", "cosine", "step"] = Field("cosine", description="learning-rate schedule, by step")
+    weight_decay: float = Field(
+        5e-4, ge=0, description="L2 penalty (sgd, adam) or decoupled decay (adamw)"
+    )
+    batch_size: int = Field(
+        128, ge=1, description="samples per step; the last, short batch is dropped"
+    )
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        "cosine", description="learning-rate schedule, by step"
+    )
     milestones: tuple[float, ...] = Field(
-        (0.5, 0.75), description="step schedule: fractions of the training after which lr is multiplied by gamma"
+        (0.5, 0.75),
+        description="step schedule: fractions of the training after which lr is multiplied by gamma",
     )
     gamma: float = Field(0.1, gt=0, le=1, description="step schedule: the factor at each milestone")
     warmup: float = Field(0, ge=0, description="epochs of linear warm-up")
     clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast, weights stay fp32")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: autocast, weights stay fp32"
+    )
     channels_last: bool = Field(False, description="NHWC memory format for images and convolutions")
     compile: bool = Field(False, description="torch.compile the forward pass")
     augment: tuple[Literal["crop", "flip"], ...] = Field(
-        (), description="crop: random crop after 4 pixels of reflect padding; flip: random horizontal flip"
+        (),
+        description="crop: random crop after 4 pixels of reflect padding; flip: random horizontal flip",
     )
     label_smoothing: float = Field(0, ge=0, lt=1, description="mass spread over the other classes")
 
@@ -55,18 +67,27 @@ class RunSpec(Frozen):
 
     method: str
     method_version: int = 1
-    params: dict[str, Any] = Field(default_factory=dict, description="the method's validated, non-default fields")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="the method's validated, non-default fields"
+    )
     arch: str
     dataset: str
     tier: Literal["equal", "paper"] = "equal"
     train: Recipe = Recipe()
-    finetune: Recipe | None = Field(None, description="schedule beyond the shared dense start; none for `dense`")
+    finetune: Recipe | None = Field(
+        None, description="schedule beyond the shared dense start; none for `dense`"
+    )
     seed: int = Field(0, ge=0)
     densities: tuple[float, ...] = Field(
-        (), description="the operating points asked of a run that yields a curve; its budget pays for each"
+        (),
+        description="the operating points asked of a run that yields a curve; its budget pays for each",
     )
-    like: str | None = Field(None, description="a control: id of the run whose layer densities it copies")
-    weights: str | None = Field(None, description="local checkpoint that replaces the random initial weights")
+    like: str | None = Field(
+        None, description="a control: id of the run whose layer densities it copies"
+    )
+    weights: str | None = Field(
+        None, description="local checkpoint that replaces the random initial weights"
+    )
     protocol: int = PROTOCOL
     variant: str = Field("", description="row label in tables; not part of the identity")
 
@@ -75,7 +96,9 @@ class RunSpec(Frozen):
         """`<method>-<arch>-<dataset>-s<seed>-<8 hex>`; the hash covers every non-default field but `variant`."""
         content = self.model_dump(mode="json", exclude={"variant"}, exclude_defaults=True)
         content["protocol"] = self.protocol
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        digest = hashlib.sha256(
+            json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
         return f"{self.method}-{slug(self.arch)}-{slug(self.dataset)}-s{self.seed}-{digest[:8]}"
 
 
@@ -104,14 +127,22 @@ class Point(Frozen):
     parameters: int = Field(description="stored parameters, all kinds")
     nonzeros: int = Field(description="non-zero parameters, all kinds")
     bits: int = Field(description="on disk: per tensor the smallest of dense, CSR and bitmap")
-    bits_format: dict[str, int] = Field(description="bits if every weight tensor used one format: dense, csr, bitmap")
-    macs: int = Field(description="multiply-adds of the stored (possibly shrunk) net for one sample")
+    bits_format: dict[str, int] = Field(
+        description="bits if every weight tensor used one format: dense, csr, bitmap"
+    )
+    macs: int = Field(
+        description="multiply-adds of the stored (possibly shrunk) net for one sample"
+    )
     effective_macs: int = Field(description="multiply-adds with non-zero weights")
     epochs: float = Field(description="epochs spent beyond the start, up to this point")
     test: Accuracy
-    before: Accuracy | None = Field(None, description="test accuracy after pruning, before the last fine-tuning")
+    before: Accuracy | None = Field(
+        None, description="test accuracy after pruning, before the last fine-tuning"
+    )
     validation: Accuracy
-    worst_class_drop: float | None = Field(None, description="largest fall of a class's accuracy against dense")
+    worst_class_drop: float | None = Field(
+        None, description="largest fall of a class's accuracy against dense"
+    )
     digest: str = Field(description="sha256 over the names and bytes of all tensors")
 
 
@@ -131,15 +162,21 @@ class Record(Frozen):
     spec: RunSpec
     status: Literal["ok", "failed"]
     reason: str | None = None
-    dense: str | None = Field(None, description="id of the dense run it started from, or is compared to")
+    dense: str | None = Field(
+        None, description="id of the dense run it started from, or is compared to"
+    )
     points: tuple[Point, ...] = ()
     ledger: tuple[Spent, ...] = ()
     environment: dict[str, Any] = Field(default_factory=dict)
-    dataset: dict[str, Any] = Field(default_factory=dict, description="digest, licence, split sizes, shape, classes")
+    dataset: dict[str, Any] = Field(
+        default_factory=dict, description="digest, licence, split sizes, shape, classes"
+    )
     initial: str | None = Field(None, description="digest of the weights before any training")
     started: str = ""
     seconds: float = 0
-    peak_memory: int = Field(0, description="bytes: device peak on CUDA, resident peak of the process on CPU")
+    peak_memory: int = Field(
+        0, description="bytes: device peak on CUDA, resident peak of the process on CPU"
+    )
 
 
 Control = Literal["random", "magnitude"]
@@ -148,11 +185,21 @@ Control = Literal["random", "magnitude"]
 class Task(Frozen):
     """Pairs of data sets and architectures that train alike."""
 
-    datasets: tuple[str, ...] = Field(min_length=1, description="data sets by name, `arrays:<name>`, `folder:<name>`")
-    architectures: tuple[str, ...] = Field(min_length=1, description="nets by name, or `timm:<name>`")
-    train: dict[str, Any] = Field(default_factory=dict, description="the dense run's `Recipe` fields")
-    finetune: dict[str, Any] = Field(default_factory=dict, description="fields that differ beyond the dense start")
-    weights: str | None = Field(None, description="local checkpoint to start from instead of random weights")
+    datasets: tuple[str, ...] = Field(
+        min_length=1, description="data sets by name, `arrays:<name>`, `folder:<name>`"
+    )
+    architectures: tuple[str, ...] = Field(
+        min_length=1, description="nets by name, or `timm:<name>`"
+    )
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="the dense run's `Recipe` fields"
+    )
+    finetune: dict[str, Any] = Field(
+        default_factory=dict, description="fields that differ beyond the dense start"
+    )
+    weights: str | None = Field(
+        None, description="local checkpoint to start from instead of random weights"
+    )
 
 
 class LatencyConfig(Frozen):
@@ -197,21 +244,34 @@ class Config(Frozen):
 
     suite: str = Field(pattern=r"^[a-z0-9_]+$", description="name; results go to results/<suite>")
     tier: Literal["equal", "paper"] = Field(
-        "equal", description="equal: the same epochs beyond the shared dense start for all; paper: each its paper's"
+        "equal",
+        description="equal: the same epochs beyond the shared dense start for all; paper: each its paper's",
     )
-    data_root: str | None = Field(None, description="folder of the data sets; else $BENCH_DATA, else ./data")
+    data_root: str | None = Field(
+        None, description="folder of the data sets; else $BENCH_DATA, else ./data"
+    )
     download: bool = Field(False, description="let torchvision fetch what is missing")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where runs train; auto: cuda where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where runs train; auto: cuda where there is one"
+    )
     densities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         min_length=1, description="kept fractions of the prunable weights"
     )
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(min_length=1, description="one run for each")
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(
+        min_length=1, description="one run for each"
+    )
     tasks: tuple[Task, ...] = Field(min_length=1)
     methods: dict[str, tuple[dict[str, Any], ...]] = Field(
-        {"all": ({},)}, description="parameter sets for each method; `all`: every file in methods/ not named here"
+        {"all": ({},)},
+        description="parameter sets for each method; `all`: every file in methods/ not named here",
     )
     controls: tuple[Control, ...] = Field(
-        ("random", "magnitude"), description="run for every method with that method's own layer densities"
+        ("random", "magnitude"),
+        description="run for every method with that method's own layer densities",
     )
-    runs_per_job: int = Field(1, ge=1, description="runs of one method and pair that share a process")
-    latency: LatencyConfig | None = Field(LatencyConfig(), description="none: no latency is measured")
+    runs_per_job: int = Field(
+        1, ge=1, description="runs of one method and pair that share a process"
+    )
+    latency: LatencyConfig | None = Field(
+        LatencyConfig(), description="none: no latency is measured"
+    )

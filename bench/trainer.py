@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,7 +66,9 @@ class Trainer:
     @property
     def epochs_spent(self) -> float:
         """Epochs of training so far, but for the shared dense start."""
-        return sum(s.epochs for p, s in self.spent.items() if p == "finetune" or not self._starts_dense)
+        return sum(
+            s.epochs for p, s in self.spent.items() if p == "finetune" or not self._starts_dense
+        )
 
     @property
     def _starts_dense(self) -> bool:
@@ -74,7 +76,11 @@ class Trainer:
 
     def recipe(self, phase: Phase = "finetune") -> Recipe:
         """The schedule of this phase: the dense one for pretraining, otherwise the one beyond the dense start."""
-        return self.spec.train if phase == "pretrain" or self.spec.finetune is None else self.spec.finetune
+        return (
+            self.spec.train
+            if phase == "pretrain" or self.spec.finetune is None
+            else self.spec.finetune
+        )
 
     @property
     def densities(self) -> tuple[float, ...]:
@@ -92,7 +98,9 @@ class Trainer:
 
     def rounds(self, wanted: int) -> int:
         """How many of `wanted` equal trainings the tier pays for, so that none is shorter than an epoch; at least one."""
-        return wanted if self.spec.tier == "paper" else max(1, min(wanted, math.floor(self.allowance)))
+        return (
+            wanted if self.spec.tier == "paper" else max(1, min(wanted, math.floor(self.allowance)))
+        )
 
     def steps(self) -> int:
         """Optimiser steps of a call of `fit` that names no epochs."""
@@ -135,7 +143,9 @@ class Trainer:
             model.eval().zero_grad()
             for images, labels in self.data.train.batches(self.recipe().batch_size, order):
                 outputs = model(self.data.normalise(images))
-                (nn.functional.cross_entropy(outputs, labels, reduction="sum") / len(order)).backward()
+                (
+                    nn.functional.cross_entropy(outputs, labels, reduction="sum") / len(order)
+                ).backward()
             found = {
                 n: torch.zeros_like(w) if w.grad is None else w.grad.clone()
                 for n, w in prunable(model).items()
@@ -154,7 +164,9 @@ class Trainer:
         if step:
             batches = Batches(self.data, self.spec.seed, self.spec.train)
             total = round(self.spec.train.epochs * batches.per_epoch)
-            self._train(model, self.spec.train, "pretrain", batches.take(0, min(step, total)), total)
+            taken = batches.take(0, min(step, total))
+            with self._dropout("pretrain", 0):
+                self._train(model, self.spec.train, "pretrain", taken, total)
         return copy.deepcopy(model.state_dict())
 
     def pruned(self, model: nn.Module) -> None:
@@ -184,7 +196,9 @@ class Trainer:
         epochs = recipe.epochs if epochs is None else epochs
         asked = sum(self.asked.values()) + epochs
         if asked > self.budget * (1 + 1e-9):
-            raise BudgetExceeded(f"{self.spec.method} asks for {asked:g} epochs; its budget is {self.budget:g}")
+            raise BudgetExceeded(
+                f"{self.spec.method} asks for {asked:g} epochs; its budget is {self.budget:g}"
+            )
         if masks:
             masks.apply_(model)
         refuse_collapse(model)
@@ -198,8 +212,14 @@ class Trainer:
         first = self.step + (
             math.ceil(self.spec.train.epochs) * batches.per_epoch if self._starts_dense else 0
         )
-        self._train(model, recipe, phase, batches.take(first, steps), steps, masks, penalty, on_step, groups)
+        taken = batches.take(first, steps)
+        with self._dropout(phase, first):
+            self._train(model, recipe, phase, taken, steps, masks, penalty, on_step, groups)
         self.step += steps
+
+    def _dropout(self, phase: Phase, first: int) -> AbstractContextManager[None]:
+        """Torch's global generator, which dropout draws from, at the start of this training's own stream."""
+        return rng.forked("dropout", self.spec.dataset, self.spec.seed, phase, first)
 
     def _train(
         self,
@@ -226,10 +246,14 @@ class Trainer:
             factor = schedule.factor(step - 1, total, per_epoch, recipe)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
+            ):
                 outputs = forward(images)
             outputs = outputs.float()
-            loss = nn.functional.cross_entropy(outputs, labels, label_smoothing=recipe.label_smoothing)
+            loss = nn.functional.cross_entropy(
+                outputs, labels, label_smoothing=recipe.label_smoothing
+            )
             optimizer.zero_grad(set_to_none=True)
             (loss + penalty(model) if penalty else loss).backward()
             if masks:
@@ -245,7 +269,9 @@ class Trainer:
             meter.add(loss, outputs, labels)
             if step % per_epoch == 0 or step == total:
                 seconds = meter.seconds() - (self.inside - inside)
-                self.add(phase, epochs=meter.batches / per_epoch, samples=meter.samples, seconds=seconds)
+                self.add(
+                    phase, epochs=meter.batches / per_epoch, samples=meter.samples, seconds=seconds
+                )
                 self._epoch(
                     model,
                     phase,
@@ -259,7 +285,12 @@ class Trainer:
                 meter, inside = Meter(self.device), self.inside
                 model.train()
         if meter.batches:
-            self.add(phase, epochs=meter.batches / per_epoch, samples=meter.samples, seconds=meter.seconds() - (self.inside - inside))
+            self.add(
+                phase,
+                epochs=meter.batches / per_epoch,
+                samples=meter.samples,
+                seconds=meter.seconds() - (self.inside - inside),
+            )
 
     def _epoch(
         self,

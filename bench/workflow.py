@@ -9,11 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench import figures
 from bench.plan import ConfigError, Plan, expand, read
 from bench.spec import slug
 
 TABLES = ("runs", "points", "layers", "history", "latency")
-FIGURES = ("accuracy_density", "accuracy_macs", "accuracy_latency", "controls", "curves")
+"""The tidy tables."""
+PAPER_TABLES = {
+    "comparison": "comparison",
+    "controls": "controls_table",
+    "cost": "cost",
+    "failures": "failures",
+}
+"""The tables for people, and the caption of each in bench/report."""
+KINDS = ("csv", "md", "tex")
+FIGURES = figures.names()
 
 
 class WorkflowPlan(Plan):
@@ -29,12 +39,18 @@ class WorkflowPlan(Plan):
     @cached_property
     def batch_json(self) -> dict[str, str]:
         """The specs of each batch as JSON; a change of any makes Snakemake do the batch again."""
-        return {b: "\n".join(self.runs[r].model_dump_json() for r in runs) for b, runs in self.batches.items()}
+        return {
+            b: "\n".join(self.runs[r].model_dump_json() for r in runs)
+            for b, runs in self.batches.items()
+        }
 
     @cached_property
     def batch_data(self) -> dict[str, tuple[str, ...]]:
         """The slugs of the data sets that each batch reads."""
-        return {b: tuple(sorted({slug(self.runs[r].dataset) for r in runs})) for b, runs in self.batches.items()}
+        return {
+            b: tuple(sorted({slug(self.runs[r].dataset) for r in runs}))
+            for b, runs in self.batches.items()
+        }
 
     @property
     def latency_json(self) -> str:
@@ -60,9 +76,14 @@ class WorkflowPlan(Plan):
 
 
 def find(name: str) -> Path:
-    """The config file of a suite's name, or of a path to one."""
+    """The config file of a suite's name, or of a path to one; `ConfigError` if no suite has the name."""
     path = Path(name)
-    return path if path.suffix in (".yaml", ".yml") else Path(__file__).parent / "config" / f"{name}.yaml"
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    suites = {file.stem: file for file in sorted((Path(__file__).parent / "config").glob("*.yaml"))}
+    if name not in suites:
+        raise ConfigError(f"no suite {name!r}; there are: {', '.join(suites)}, or a path to a .yaml")
+    return suites[name]
 
 
 def plan(config: dict[str, Any]) -> WorkflowPlan:

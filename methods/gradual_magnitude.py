@@ -35,16 +35,24 @@ class GradualMagnitude(Method):
     pattern: PatternName = "unstructured"
     allocation: Allocation = "layerwise"
     uneven: Uneven = Field("refuse")
-    begin: float = Field(0.0, ge=0, lt=1, description="fraction of the training at which pruning begins")
-    end: float = Field(0.75, gt=0, le=1, description="fraction of the training at which the density is reached")
+    begin: float = Field(
+        0.0, ge=0, lt=1, description="fraction of the training at which pruning begins"
+    )
+    end: float = Field(
+        0.75, gt=0, le=1, description="fraction of the training at which the density is reached"
+    )
     updates: int = Field(20, ge=1, description="n, the number of pruning steps after the first")
 
     @model_validator(mode="after")
     def _ordered(self) -> GradualMagnitude:
         if self.begin >= self.end:
             raise ValueError(f"begin {self.begin:g} must be below end {self.end:g}")
-        if self.pattern not in ("unstructured", "column", "kernel") and not self.pattern.startswith("block"):
-            raise ValueError(f"pattern {self.pattern!r} cannot be approached gradually; see `patterns`")
+        if self.pattern not in ("unstructured", "column", "kernel") and not self.pattern.startswith(
+            "block"
+        ):
+            raise ValueError(
+                f"pattern {self.pattern!r} cannot be approached gradually; see `patterns`"
+            )
         return self
 
     def sparsity(self, progress: float) -> float:
@@ -56,7 +64,10 @@ class GradualMagnitude(Method):
         """Train once while the masks tighten; one point."""
         total = trainer.steps()
         first, last = max(1, round(self.begin * total)), max(1, round(self.end * total))
-        due = {round(first + (last - first) * i / self.updates): i / self.updates for i in range(self.updates + 1)}
+        due = {
+            round(first + (last - first) * i / self.updates): i / self.updates
+            for i in range(self.updates + 1)
+        }
         masks = Masks()
 
         def tighten(model: nn.Module, step: int) -> None:

@@ -11,8 +11,9 @@ Connectivity and the Lottery Ticket Hypothesis", ICML 2020.
 Deviations from the paper:
 - One run passes through every requested density: a round that would step over one stops there.
 - In the equal tier that run has the epochs that a one-shot method has for all those densities together, although each
-  round starts over from (nearly) untrained weights; rounds are merged until each has a whole epoch. That is the ticket
-  at the price of one-shot pruning, not at its best: the paper tier removes 20 % a round and trains each in full.
+  round starts over from (nearly) untrained weights; rounds are merged until each has a whole epoch, but never past a
+  requested density. That is the ticket at the price of one-shot pruning, not at its best: the paper tier removes 20 % a
+  round and trains each as long as the dense net.
 - The output layer is pruned like the others (the authors' code leaves it dense in LeNet-300-100).
 """
 
@@ -36,10 +37,15 @@ class LotteryTicket(Method):
     patterns = ("unstructured",)
     citation = "Frankle and Carbin, ICLR 2019"
     iterative = True
+    rewinds = True
 
     density: Density = 0.1
-    rate: float = Field(0.2, gt=0, lt=1, description="fraction of the remaining weights removed in a round")
-    rewind_step: int = Field(0, ge=0, description="k, the step of the dense run whose weights survivors return to")
+    rate: float = Field(
+        0.2, gt=0, lt=1, description="fraction of the remaining weights removed in a round"
+    )
+    rewind_step: int = Field(
+        0, ge=0, description="k, the step of the dense run whose weights survivors return to"
+    )
 
     def counts(self, total: int, stops: tuple[float, ...] = ()) -> list[int]:
         """Weights that remain after each round, from `total` through every stop down to the requested density."""
@@ -56,21 +62,23 @@ class LotteryTicket(Method):
         total = sum(weight.numel() for weight in prunable(model).values())
         rounds = self.counts(total, trainer.densities)
         stops = {round(d * total) for d in (*trainer.densities, self.density)}
-        rounds = merge(rounds, trainer.rounds(len(rounds)), stops)
+        rounds = merge(rounds, total, trainer.rounds(len(rounds)), stops)
         for index, count in enumerate(rounds, 1):
             model, masks = prune(model, magnitudes(model), count / total, shape=trainer.shape)
             trainer.pruned(model)
             model.load_state_dict(rewound)
-            # the schedule of the dense run, not of fine-tuning: the net starts over
-            trainer.fit(model, trainer.epochs(len(rounds)), lr=trainer.recipe("pretrain").lr, masks=masks)
-            trainer.log("round", round=index, density=count / total, validation=trainer.validate(model).top1)
+            trainer.fit(
+                model, trainer.epochs(len(rounds)), lr=trainer.recipe("pretrain").lr, masks=masks
+            )
+            trainer.log(
+                "round", round=index, density=count / total, validation=trainer.validate(model).top1
+            )
             yield model
 
 
-def merge(counts: list[int], rounds: int, stops: set[int]) -> list[int]:
-    """`counts` without as many rounds as are over `rounds`, each time the smallest step; never one in `stops`."""
-    counts = list(counts)
-    while len(counts) > rounds and (free := [i for i, c in enumerate(counts[:-1]) if c not in stops]):
-        before = {i: counts[i - 1] if i else counts[0] for i in free}
-        counts.pop(min(free, key=lambda i: before[i] / counts[i + 1]))
-    return counts
+def merge(counts: list[int], total: int, rounds: int, stops: set[int]) -> list[int]:
+    """`counts` without as many rounds as are over `rounds`, each time where the merged step is smallest; `stops` stay."""
+    path = [total, *counts]
+    while len(path) - 1 > rounds and (free := [i for i in range(1, len(path) - 1) if path[i] not in stops]):
+        path.pop(min(free, key=lambda i: path[i - 1] / path[i + 1]))
+    return path[1:]

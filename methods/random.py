@@ -38,7 +38,9 @@ class Random(Method):
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Draw, prune, fine-tune; one point."""
         draws = trainer.generator()
-        scores = {n: torch.rand(w.shape, generator=draws).to(w.device) for n, w in prunable(model).items()}
+        scores = {
+            n: torch.rand(w.shape, generator=draws).to(w.device) for n, w in prunable(model).items()
+        }
         model, masks = prune(
             model,
             scores,

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from bench.method import Density, Method
 from bench.sparsity import pq_index, retained
-from bench.surgery import Masks, PatternName, gates, magnitudes, prunable
+from bench.surgery import Masks, PatternError, PatternName, gates, magnitudes, prunable
 from bench.surgery import channels as channel
 from bench.surgery.allocation import round_counts, water_fill
 from bench.surgery.patterns import Pattern, keep_n_of_m, keep_top
@@ -45,25 +45,33 @@ class Saam(Method):
     citation = "definition of this benchmark (digest of 2023, no paper found)"
 
     density: Density | Literal["auto"] = Field(
-        0.1, description="kept fraction of the prunable weights; auto: c = 1, whatever the levels give"
+        0.1,
+        description="kept fraction of the prunable weights; auto: c = 1, whatever the levels give",
     )
     pattern: PatternName = "unstructured"
     score: Literal["mag", "grad"] = Field("mag", description="|w|, or |w * gradient| on one batch")
     sampling: Literal["uniform", "weighted", "top"] = Field(
-        "uniform", description="unstructured: b = 0 (SAAM-U), b = 1 (SAAM-W) or b = infinity (SAAM-T)"
+        "uniform",
+        description="unstructured: b = 0 (SAAM-U), b = 1 (SAAM-W) or b = infinity (SAAM-T)",
     )
-    alpha: float = Field(1.0, ge=0, description="1: adaptive level; 0: the same level everywhere, the control")
+    alpha: float = Field(
+        1.0, ge=0, description="1: adaptive level; 0: the same level everywhere, the control"
+    )
     p: float = Field(0.5, gt=0, description="p of the PQ Index")
     q: float = Field(1.0, gt=0, description="q of the PQ Index, above p")
     least: float = Field(0.01, gt=0, le=1, description="d_min, the smallest level of a layer")
-    normalise: bool = Field(False, description="channel: divide scores by their layer's mean before they are summed")
+    normalise: bool = Field(
+        False, description="channel: divide scores by their layer's mean before they are summed"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Saam:
         if self.p >= self.q:
             raise ValueError(f"p {self.p:g} must be below q {self.q:g}")
         if Pattern.parse(self.pattern).kind not in ("unstructured", "n:m", "channel"):
-            raise ValueError(f"pattern {self.pattern!r} is none of SAAM's: unstructured, N:M or *:M, channel")
+            raise ValueError(
+                f"pattern {self.pattern!r} is none of SAAM's: unstructured, N:M or *:M, channel"
+            )
         return self
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
@@ -83,20 +91,39 @@ class Saam(Method):
         trainer.fit(model, masks=masks)
         yield model
 
-    def levels(self, scores: dict[str, Tensor], sizes: dict[str, int], density: float | None) -> dict[str, float]:
+    def levels(
+        self, scores: dict[str, Tensor], sizes: dict[str, int], density: float | None
+    ) -> dict[str, float]:
         """d_l for every entry of `scores`, equations (1) and (2); `sizes` weigh them in the budget."""
-        rho = {n: float(retained(pq_index(s.flatten(), self.p, self.q), self.p, self.q)) for n, s in scores.items()}
+        rho = {
+            n: float(retained(pq_index(s.flatten(), self.p, self.q), self.p, self.q))
+            for n, s in scores.items()
+        }
         least = {n: max(1 / sizes[n], self.least) for n in scores}
         if density is None:
             return {n: min(1.0, max(least[n], rho[n])) for n in scores}
-        return water_fill(lambda c: {n: min(1.0, max(least[n], c * rho[n] ** self.alpha)) for n in rho}, sizes, density)
+        floor = sum(sizes[n] * least[n] for n in scores) / sum(sizes.values())
+        if floor > density:
+            raise PatternError(f"least = {self.least:g} keeps {floor:.4f} of the weights; density {density:g} is below")
+        return water_fill(
+            lambda c: {n: min(1.0, max(least[n], c * rho[n] ** self.alpha)) for n in rho},
+            sizes,
+            density,
+        )
 
-    def masked(self, model: nn.Module, scores: dict[str, Tensor], pattern: Pattern, trainer: Trainer) -> Masks:
+    def masked(
+        self, model: nn.Module, scores: dict[str, Tensor], pattern: Pattern, trainer: Trainer
+    ) -> Masks:
         """Masks of the unstructured and the N:M patterns; each gate of a recurrent layer has its own level."""
         stacked = gates(model)
-        parts = {f"{n}#{g}": part for n, s in scores.items() for g, part in enumerate(s.chunk(stacked[n]))}
+        parts = {
+            f"{n}#{g}": part
+            for n, s in scores.items()
+            for g, part in enumerate(s.chunk(stacked[n]))
+        }
+        if self.density != "auto":
+            check(model, self.pattern, self.density, "dense")
         if pattern.n is not None:
-            check(model, self.pattern, pattern.n / pattern.m if self.density == "auto" else self.density, "dense")
             kept = {n: keep_n_of_m(s, pattern.n, pattern.m) for n, s in parts.items()}
         else:
             sizes = {n: s.numel() for n, s in parts.items()}
@@ -109,7 +136,9 @@ class Saam(Method):
                 counts = round_counts({n: d * pattern.m for n, d in levels.items()}, of, groups)
                 kept = {n: keep_n_of_m(s, counts[n], pattern.m) for n, s in parts.items()}
             else:
-                counts = round_counts({n: d * sizes[n] for n, d in levels.items()}, sizes, dict.fromkeys(sizes, 1))
+                counts = round_counts(
+                    {n: d * sizes[n] for n, d in levels.items()}, sizes, dict.fromkeys(sizes, 1)
+                )
                 draws = trainer.generator()
                 kept = {n: keep_top(self.chance(s, draws), counts[n]) for n, s in parts.items()}
         return Masks({n: torch.cat([kept[f"{n}#{g}"] for g in range(stacked[n])]) for n in scores})
@@ -122,7 +151,9 @@ class Saam(Method):
         gumbel = -torch.log(-torch.log(uniform.clamp(1e-300, 1 - 1e-16)))
         return gumbel if self.sampling == "uniform" else scores.double().log() + gumbel
 
-    def structured(self, model: nn.Module, scores: dict[str, Tensor], trainer: Trainer) -> nn.Module:
+    def structured(
+        self, model: nn.Module, scores: dict[str, Tensor], trainer: Trainer
+    ) -> nn.Module:
         """`model` without the channels that (5) removes."""
         weights = prunable(model)
         if self.normalise:

@@ -13,7 +13,9 @@ too, but always ranks by the magnitudes of the first, dense training.
 Deviations from the paper:
 - In the equal tier one run has the epochs that a one-shot method has for all requested densities together, and only as
   many rounds as get a whole epoch each: SAP at the price of one-shot pruning, not at its best. The paper tier runs all
-  rounds in full. Its density is a result, not a setting; `density` only ends the loop.
+  rounds in full. Its density is a result, not a setting: `density` only ends the loop, perhaps with epochs left over,
+  and a lowest density that the rounds do not reach stays unreached.
+- In the equal tier it trains with the dense net's recipe; clipping and batch 250 are in the paper tier.
 - The authors keep the epoch of best test accuracy; here the last epoch is kept, and test is never looked at.
 - Their code rounds r_t up before (3), their poster does not; `round_up` chooses, the code's way is the default.
 - Of weights tied at the threshold their code keeps all; here exactly c_t are removed. Counts are float64: float32
@@ -46,22 +48,33 @@ class Sap(Method):
     citation = "Diao et al., ICLR 2023"
     iterative = True
     steered = False
+    rewinds = True
     paper: ClassVar = {
         "epochs": 200, "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4,
         "schedule": "cosine", "clip": 1.0, "batch_size": 250,
     }  # fmt: skip
 
-    density: Density | None = Field(None, description="end after the first round at or below; none: run all rounds")
+    density: Density | None = Field(
+        None, description="end after the first round at or below; none: run all rounds"
+    )
     p: float = Field(0.5, gt=0, description="p of the PQ Index")
     q: float = Field(1.0, gt=0, description="q of the PQ Index, above p")
     eta: float = Field(0.0, ge=0, description="eta_r of the bound; larger prunes more")
     gamma: float = Field(1.0, gt=0, description="scale of the pruned fraction")
     beta: float = Field(0.9, gt=0, le=1, description="largest fraction pruned in a round")
-    scope: Literal["neuron", "layer", "global"] = Field("global", description="over which weights the index is taken")
-    rule: Literal["sap", "lottery_ticket", "one_shot"] = Field("sap", description="SAP or one of its two baselines")
-    rate: float = Field(0.2, gt=0, lt=1, description="fraction that the baselines remove in a round")
+    scope: Literal["neuron", "layer", "global"] = Field(
+        "global", description="over which weights the index is taken"
+    )
+    rule: Literal["sap", "lottery_ticket", "one_shot"] = Field(
+        "sap", description="SAP or one of its two baselines"
+    )
+    rate: float = Field(
+        0.2, gt=0, lt=1, description="fraction that the baselines remove in a round"
+    )
     rounds: int = Field(30, ge=1, description="T, the number of pruning rounds")
-    round_up: bool = Field(True, description="round r_t up to a whole number, as the authors' code does")
+    round_up: bool = Field(
+        True, description="round r_t up to a whole number, as the authors' code does"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Sap:
@@ -78,23 +91,29 @@ class Sap(Method):
         rounds = trainer.rounds(self.rounds)
         self.report(model, masks, 0, trainer)
         for index in range(1, rounds + 1):
-            masks = self.tighten(magnitudes(model), first if self.rule == "one_shot" else magnitudes(model), masks)
+            masks = self.tighten(
+                magnitudes(model), first if self.rule == "one_shot" else magnitudes(model), masks
+            )
             masks.apply_(model)
             trainer.pruned(model)
             model.load_state_dict(rewound)
-            trainer.fit(model, trainer.epochs(rounds), lr=trainer.recipe("pretrain").lr, masks=masks)
+            trainer.fit(model, trainer.epochs(rounds), masks=masks)
             self.report(model, masks, index, trainer)
             yield model
             if self.density is not None and masks.kept() <= self.density * total:
                 return
 
-    def tighten(self, weights: dict[str, Tensor], ranking: dict[str, Tensor], masks: Masks) -> Masks:
+    def tighten(
+        self, weights: dict[str, Tensor], ranking: dict[str, Tensor], masks: Masks
+    ) -> Masks:
         """One step: equations (1) to (3) on `weights`, removal in the order of `ranking`."""
         rows = {n: self.rows(w) for n, w in weights.items()}
         order = {n: self.rows(r) for n, r in ranking.items()}
         alive = {n: self.rows(m) for n, m in masks.items()}
         if self.scope == "global":
-            rows, order, alive = ({"all": torch.cat([*x.values()], 1)} for x in (rows, order, alive))
+            rows, order, alive = (
+                {"all": torch.cat([*x.values()], 1)} for x in (rows, order, alive)
+            )
         after = {}
         for name, mask in alive.items():
             count = self.prune_count(rows[name], mask)
@@ -127,7 +146,9 @@ class Sap(Method):
         weights = prunable(model)
         every = torch.cat([w.detach()[masks[n]] for n, w in weights.items()])
         parts = {"all": (every, len(every) / sum(w.numel() for w in weights.values()))}
-        parts |= {n: (w.detach()[masks[n]], float(masks[n].double().mean())) for n, w in weights.items()}
+        parts |= {
+            n: (w.detach()[masks[n]], float(masks[n].double().mean())) for n, w in weights.items()
+        }
         for name, (values, density) in parts.items():
             trainer.log(
                 "pqi",
@@ -138,4 +159,6 @@ class Sap(Method):
                 gini=gini(values),
                 density=density,
             )
-        trainer.log("round", round=index, density=parts["all"][1], validation=trainer.validate(model).top1)
+        trainer.log(
+            "round", round=index, density=parts["all"][1], validation=trainer.validate(model).top1
+        )

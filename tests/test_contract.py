@@ -21,7 +21,10 @@ from bench.surgery.store import load as load_model
 from bench.trainer import BudgetExceeded, Trainer
 
 NETS = ("resnet8", "lstm")
-TRAIN, FINETUNE = Recipe(epochs=2, lr=0.05, batch_size=64), Recipe(epochs=1.5, lr=0.02, batch_size=64)
+TRAIN, FINETUNE = (
+    Recipe(epochs=2, lr=0.05, batch_size=64),
+    Recipe(epochs=1.5, lr=0.02, batch_size=64),
+)
 DENSITY = 0.3
 
 
@@ -98,7 +101,9 @@ each = pytest.mark.parametrize(("method", "arch"), [(m, a) for m in names() for 
 
 
 @each
-def test_yields_plain_modules_that_keep_the_classifier_and_take_any_batch(done, digits, method, arch):
+def test_yields_plain_modules_that_keep_the_classifier_and_take_any_batch(
+    done, digits, method, arch
+):
     points, _, _ = done(method, arch)
     assert points
     for model in points:

@@ -25,7 +25,9 @@ PQ_TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("w", "p", "q", "index", "r", "c", "r_eta", "c_code", "c_poster"), PQ_TABLE)
+@pytest.mark.parametrize(
+    ("w", "p", "q", "index", "r", "c", "r_eta", "c_code", "c_poster"), PQ_TABLE
+)
 def test_sap_counts_equal_the_worked_examples(w, p, q, index, r, c, r_eta, c_code, c_poster):
     found = pq_index(w, p, q)
     assert float(found) == pytest.approx(index, abs=1e-6)
@@ -43,8 +45,12 @@ def test_sap_counts_equal_the_worked_examples(w, p, q, index, r, c, r_eta, c_cod
 )
 def test_pq_index_of_large_samples_meets_the_closed_form(p, q, gauss, uniform):
     draws = torch.Generator().manual_seed(0)
-    assert float(pq_index(torch.randn(2_000_000, generator=draws), p, q)) == pytest.approx(gauss, abs=1e-3)
-    assert float(pq_index(torch.rand(2_000_000, generator=draws) - 0.5, p, q)) == pytest.approx(uniform, abs=1e-3)
+    assert float(pq_index(torch.randn(2_000_000, generator=draws), p, q)) == pytest.approx(
+        gauss, abs=1e-3
+    )
+    assert float(pq_index(torch.rand(2_000_000, generator=draws) - 0.5, p, q)) == pytest.approx(
+        uniform, abs=1e-3
+    )
     # retained fraction of Gaussian weights at p = 1, q = 2 is 2 / pi
     assert float(retained(torch.tensor(0.202115), 1, 2)) == pytest.approx(2 / math.pi, abs=1e-4)
 
@@ -108,7 +114,9 @@ def test_uniform_plus_keeps_the_first_convolution_and_a_fifth_of_the_last_layer(
     weights = {n: math.prod(s) for n, s in shapes.items()}
     found = uniform_plus(shapes, weights, 0.1)
     assert (found["a"], found["c"]) == (1, 0.2)
-    assert sum(weights[n] * d for n, d in found.items()) == pytest.approx(0.1 * sum(weights.values()))
+    assert sum(weights[n] * d for n, d in found.items()) == pytest.approx(
+        0.1 * sum(weights.values())
+    )
     with pytest.raises(ValueError, match="below that"):
         uniform_plus(shapes, weights, 0.01)
 
@@ -128,3 +136,16 @@ def test_lottery_rounds_remove_a_fifth_of_what_remains():
         assert counts[-1] == max(1, round(0.02 * total))
         for before, after in zip(counts, counts[1:-1], strict=False):
             assert before - after == math.ceil(0.2 * before)
+
+
+def test_merged_lottery_rounds_keep_every_stop_and_even_steps():
+    from methods.lottery_ticket import LotteryTicket, merge
+
+    stops = (0.2, 0.1, 0.05, 0.02)
+    counts = LotteryTicket(density=0.02).counts(430_500, stops)
+    merged = merge(counts, 430_500, 12, {round(d * 430_500) for d in stops})
+    assert len(merged) == 12
+    assert {round(d * 430_500) for d in stops} <= set(merged)
+    assert merged[0] == counts[1]  # 0.64: the first round is merged like any other, not skipped
+    steps = [a / b for a, b in zip([430_500, *merged], merged, strict=False)]
+    assert max(steps) < 2.1

@@ -38,7 +38,10 @@ def test_every_allocation_meets_the_density_to_the_weight(rule, density):
     _, masks = prune(model, magnitudes(model), density, allocation=rule, shape=(3, 8, 8))
     assert masks.kept() == round(density * total)
     assert sum(int(w.count_nonzero()) for w in prunable(model).values()) == round(density * total)
-    if rule not in ("global", "layer_normalised"):  # one threshold may empty a layer of small weights
+    if rule not in (
+        "global",
+        "layer_normalised",
+    ):  # one threshold may empty a layer of small weights
         assert not masks.collapsed()
 
 
@@ -64,7 +67,13 @@ def test_grouped_patterns_zero_whole_units_and_come_within_one_unit(pattern, rul
     parsed = Pattern.parse(pattern)
     uneven = "dense" if pattern.startswith("block") else "refuse"
     _, masks = prune(
-        model, magnitudes(model), 0.3, pattern=pattern, allocation=rule, uneven=uneven, shape=(3, 8, 8)
+        model,
+        magnitudes(model),
+        0.3,
+        pattern=pattern,
+        allocation=rule,
+        uneven=uneven,
+        shape=(3, 8, 8),
     )
     total, largest = sum(w.numel() for w in prunable(model).values()), 0
     for name, mask in masks.items():
@@ -95,7 +104,9 @@ def test_remainder_of_n_of_m_stays_dense():
 
 def test_k_of_n_keeps_the_same_number_for_every_output():
     model = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 20))
-    _, masks = prune(model, magnitudes(model), 0.25, pattern="k-of-n", allocation="layerwise", shape=(40,))
+    _, masks = prune(
+        model, magnitudes(model), 0.25, pattern="k-of-n", allocation="layerwise", shape=(40,)
+    )
     for mask in masks.values():
         assert len(set(mask.sum(1).tolist())) == 1
 
@@ -110,7 +121,12 @@ def test_expanding_units_inverts_reducing_them(pattern):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("5:4", "1 <= N <= M"), ("block:0x4", "at least one"), ("diagonal", "no pattern"), ("2:1", "M >= 2")],
+    [
+        ("5:4", "1 <= N <= M"),
+        ("block:0x4", "at least one"),
+        ("diagonal", "no pattern"),
+        ("2:1", "M >= 2"),
+    ],
 )
 def test_nonsense_patterns_are_refused(text, reason):
     with pytest.raises(PatternError, match=reason):
@@ -119,7 +135,9 @@ def test_nonsense_patterns_are_refused(text, reason):
 
 def test_a_pattern_that_a_layer_cannot_hold_names_the_layer():
     model = net()  # first layer: 27 inputs
-    with pytest.raises(PatternError, match=r"'0.weight'.*27 inputs per output are no multiple of 4"):
+    with pytest.raises(
+        PatternError, match=r"'0.weight'.*27 inputs per output are no multiple of 4"
+    ):
         prune(model, magnitudes(model), 0.5, pattern="2:4", shape=(3, 8, 8))
     with pytest.raises(PatternError, match="keeps density 0.5, not 0.1"):
         prune(model, magnitudes(model), 0.1, pattern="2:4", shape=(3, 8, 8))

@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from bench.latency import table
-from bench.spec import LatencyConfig
 from bench.latency.protocol import Target, measure
 from bench.latency.table import Row
-from bench.spec import Record, slug
+from bench.spec import LatencyConfig, Record, slug
 
 
 class LatencyError(ValueError):

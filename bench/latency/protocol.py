@@ -24,10 +24,10 @@ from torch import nn
 
 from bench import env, kernels
 from bench.latency import machine, table, timing
-from bench.spec import LatencyConfig
 from bench.latency.prepare import Cell
 from bench.latency.table import Row
 from bench.latency.trial import Setting, Target, Trial
+from bench.spec import LatencyConfig
 
 
 def measure(

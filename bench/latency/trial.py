@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from bench import env, kernels
 from bench.latency import machine, statistics, table, timing
-from bench.spec import LatencyConfig
 from bench.latency.gate import WrongOutput, gate
 from bench.latency.prepare import Cell, Prepared, Variant, inputs, prepare, variants, why
 from bench.latency.table import COLUMNS, Row
-from bench.spec import PROTOCOL
+from bench.spec import PROTOCOL, LatencyConfig
 
 ATTEMPTS = {"cpu": 2, "cuda": 3}
 TRIAL_CALLS = 5

@@ -19,7 +19,11 @@ divided by the layer's norm; erk, uniform_plus: from the shapes; lamp: one thres
 
 
 def allocate(
-    scores: dict[str, Tensor], sizes: dict[str, int], shapes: dict[str, tuple[int, ...]], density: float, rule: Rule
+    scores: dict[str, Tensor],
+    sizes: dict[str, int],
+    shapes: dict[str, tuple[int, ...]],
+    density: float,
+    rule: Rule,
 ) -> dict[str, int]:
     """Units that each layer keeps.
 
@@ -36,19 +40,29 @@ def allocate(
     units = {n: s.numel() for n, s in scores.items()}
     weights = {n: units[n] * sizes[n] for n in scores}
     if rule == "erk":
-        return round_counts({n: d * units[n] for n, d in erk(shapes, weights, density).items()}, units, sizes)
+        return round_counts(
+            {n: d * units[n] for n, d in erk(shapes, weights, density).items()}, units, sizes
+        )
     if rule == "uniform_plus":
-        return round_counts({n: d * units[n] for n, d in uniform_plus(shapes, weights, density).items()}, units, sizes)
+        return round_counts(
+            {n: d * units[n] for n, d in uniform_plus(shapes, weights, density).items()},
+            units,
+            sizes,
+        )
     return round_counts({n: density * units[n] for n in units}, units, sizes)
 
 
-def one_threshold(scores: dict[str, Tensor], sizes: dict[str, int], density: float) -> dict[str, int]:
+def one_threshold(
+    scores: dict[str, Tensor], sizes: dict[str, int], density: float
+) -> dict[str, int]:
     """Counts per layer when the best units over all layers are kept; ties go to the first index.
 
     The kept weights come as close to the budget as whole units allow.
     """
     flat = torch.cat([s.flatten().double() for s in scores.values()])
-    size = torch.cat([torch.full((s.numel(),), sizes[n]) for n, s in scores.items()]).to(flat.device)
+    size = torch.cat([torch.full((s.numel(),), sizes[n]) for n, s in scores.items()]).to(
+        flat.device
+    )
     order = torch.argsort(flat, descending=True, stable=True)
     kept_weights = size[order].cumsum(0)
     budget = round(density * int(size.sum()))
@@ -69,20 +83,26 @@ def lamp(scores: Tensor) -> Tensor:
     anything from 0.99 to 1.008 instead of 1.
     """
     squares = scores.flatten().double().square()
-    order = torch.argsort(squares, stable=True).flip(0)  # of equal weights the first scores lowest, as published
+    order = torch.argsort(squares, stable=True).flip(
+        0
+    )  # of equal weights the first scores lowest, as published
     ordered = squares[order]
     result = torch.empty_like(squares)
     result[order] = ordered / ordered.cumsum(0).clamp_min(torch.finfo(torch.float64).tiny)
     return result.view(scores.shape)
 
 
-def erk(shapes: dict[str, tuple[int, ...]], weights: dict[str, int], density: float) -> dict[str, float]:
+def erk(
+    shapes: dict[str, tuple[int, ...]], weights: dict[str, int], density: float
+) -> dict[str, float]:
     """Densities by Erdos-Renyi-Kernel (Evci et al., 2020): proportional to sum(shape) / prod(shape), at most 1."""
     raw = {n: sum(shape) / math.prod(shape) for n, shape in shapes.items()}
     return water_fill(lambda c: {n: min(1.0, c * raw[n]) for n in raw}, weights, density)
 
 
-def uniform_plus(shapes: dict[str, tuple[int, ...]], weights: dict[str, int], density: float) -> dict[str, float]:
+def uniform_plus(
+    shapes: dict[str, tuple[int, ...]], weights: dict[str, int], density: float
+) -> dict[str, float]:
     """Uniform+ (Gale et al., 2019): first convolution dense, last layer at least 20 % dense, the rest uniform."""
     names = list(shapes)
     dense = {names[0]} if len(shapes[names[0]]) > 2 else set()
@@ -114,7 +134,9 @@ def water_fill(
     return densities(high)
 
 
-def round_counts(wanted: dict[str, float], units: dict[str, int], sizes: dict[str, int]) -> dict[str, int]:
+def round_counts(
+    wanted: dict[str, float], units: dict[str, int], sizes: dict[str, int]
+) -> dict[str, int]:
     """Whole counts near `wanted` with its total, by largest remainder; every layer keeps at least one unit.
 
     With units of one size the total is exact; with several sizes it is the closest that this order reaches.

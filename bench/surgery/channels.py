@@ -244,5 +244,6 @@ def _prove(
     if not error <= TOLERANCE:
         raise SurgeryError(
             f"{name} gives other outputs without its masked channels "
-            f"(relative difference {error:.2g}): its forward pass mixes channels in a way that the trace does not see"
+            f"(relative difference {error:.2g}): "
+            "its forward pass mixes channels in a way that the trace does not see"
         )

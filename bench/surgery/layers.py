@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -19,9 +21,11 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
         if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)):
-            found[f"{prefix}weight"] = module.weight
+            found[f"{prefix}weight"] = cast(nn.Parameter, module.weight)
         elif isinstance(module, RECURRENT):
-            found |= {prefix + p: w for p, w in module.named_parameters() if p.startswith("weight_")}
+            found |= {
+                prefix + p: w for p, w in module.named_parameters() if p.startswith("weight_")
+            }
     return found
 
 

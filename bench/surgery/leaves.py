@@ -61,7 +61,7 @@ def construct(base: type[nn.Module], values: dict[str, Any], device: str = "cpu"
 
 @torch.no_grad()
 def resize(module: nn.Module, values: dict[str, Any]) -> None:
-    """Give `module` the size that `values` describe, in place; a tensor that changes shape is left unset.
+    """Give `module` the size that `values` describe, in place; tensors that change are unset.
 
     A subclass (timm has many) keeps its class and everything that its constructor added.
     """

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import AfterValidator, Field
@@ -44,7 +44,7 @@ class Pattern:
     def parse(cls, text: str) -> Pattern:
         """The pattern written as `text` (see the module's table)."""
         if text in ("unstructured", "k-of-n", "column", "kernel", "channel"):
-            return cls(text)
+            return cls(cast(Kind, text))
         if found := re.fullmatch(r"(\d+|\*):(\d+)", text):
             n, m = None if found[1] == "*" else int(found[1]), int(found[2])
             if m < 2 or (n is not None and not 1 <= n <= m):
@@ -65,7 +65,9 @@ class Pattern:
         if self.kind == "n:m" and columns % self.m:
             return f"its {columns} inputs per output are no multiple of {self.m}"
         if self.kind == "block" and (shape[0] % self.rows or columns % self.columns):
-            return f"its matrix {shape[0]} x {columns} is no multiple of {self.rows} x {self.columns}"
+            return (
+                f"its matrix {shape[0]} x {columns} is no multiple of {self.rows} x {self.columns}"
+            )
         return None
 
 
@@ -77,7 +79,9 @@ def _valid(text: str) -> str:
 PatternName = Annotated[
     str,
     AfterValidator(_valid),
-    Field(description="zero pattern: unstructured, k-of-n, 2:4, *:4, block:16x16, column, kernel, channel"),
+    Field(
+        description="zero pattern: unstructured, k-of-n, 2:4, *:4, block:16x16, column, kernel, channel"
+    ),
 ]
 
 
@@ -103,7 +107,11 @@ def expand(units: Tensor, shape: tuple[int, ...], pattern: Pattern) -> Tensor:
         return units.view(1, columns).expand(shape[0], columns).reshape(shape).clone()
     if pattern.kind == "block":
         grid = units.view(shape[0] // pattern.rows, columns // pattern.columns)
-        return grid.repeat_interleave(pattern.rows, 0).repeat_interleave(pattern.columns, 1).view(shape)
+        return (
+            grid.repeat_interleave(pattern.rows, 0)
+            .repeat_interleave(pattern.columns, 1)
+            .view(shape)
+        )
     return units.view(shape)
 
 
@@ -133,4 +141,8 @@ def keep_k_of_row(scores: Tensor, k: int) -> Tensor:
     """Bool mask that keeps the `k` largest scores of every output (row of the flattened matrix)."""
     matrix = scores.flatten(1)
     order = torch.argsort(matrix, dim=1, descending=True, stable=True)
-    return torch.zeros_like(matrix, dtype=torch.bool).scatter_(1, order[:, :k], True).view(scores.shape)
+    return (
+        torch.zeros_like(matrix, dtype=torch.bool)
+        .scatter_(1, order[:, :k], True)
+        .view(scores.shape)
+    )

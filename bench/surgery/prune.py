@@ -32,7 +32,9 @@ Allocation = Annotated[
 ]
 Uneven = Annotated[
     Literal["refuse", "dense"],
-    Field(description="a layer that N:M or the blocks do not divide: refuse the run, or leave that layer dense"),
+    Field(
+        description="a layer that N:M or the blocks do not divide: refuse the run, or leave that layer dense"
+    ),
 ]
 
 
@@ -70,15 +72,23 @@ def check(model: nn.Module, pattern: str, density: float, uneven: Uneven = "refu
                 f"ask for that density, or for '*:{parsed.m}', which chooses N for each layer"
             )
         if density * parsed.m < 1 - 1e-9:
-            raise PatternError(f"pattern {pattern!r} keeps at least 1 of {parsed.m}; density {density:g} is below that")
+            raise PatternError(
+                f"pattern {pattern!r} keeps at least 1 of {parsed.m}; density {density:g} is below that"
+            )
     if uneven == "refuse":
         for name, weight in prunable(model).items():
             if reason := parsed.refusal(tuple(weight.shape)):
-                raise PatternError(f"pattern {pattern!r}: layer {name!r} cannot hold it: {reason}; uneven: dense skips it")
+                raise PatternError(
+                    f"pattern {pattern!r}: layer {name!r} cannot hold it: {reason}; uneven: dense skips it"
+                )
 
 
 def select(
-    model: nn.Module, scores: dict[str, Tensor], density: float, pattern: Pattern, allocation: Allocation
+    model: nn.Module,
+    scores: dict[str, Tensor],
+    density: float,
+    pattern: Pattern,
+    allocation: Allocation,
 ) -> Masks:
     """Masks over the weights that can hold `pattern`; `density` counts all prunable weights."""
     weights = prunable(model)
@@ -91,13 +101,17 @@ def select(
     inside = sum(w.numel() for w in held.values())
     target = (density * (inside + left_dense) - left_dense) / inside
     if target <= 0:
-        raise PatternError(f"density {density:g}: layers that cannot hold the pattern exceed it already when left dense")
+        raise PatternError(
+            f"density {density:g}: layers that cannot hold the pattern exceed it already when left dense"
+        )
     units = {n: unit_scores(scores[n].detach(), pattern) for n in held}
     sizes = {n: held[n].numel() // units[n].numel() for n in held}
     if isinstance(allocation, dict):
         counts = {n: round(allocation[n] / sizes[n]) for n in held}
     else:
-        counts = allocate(units, sizes, {n: tuple(w.shape) for n, w in held.items()}, target, allocation)
+        counts = allocate(
+            units, sizes, {n: tuple(w.shape) for n, w in held.items()}, target, allocation
+        )
     return Masks({n: realise(scores[n], units[n], counts[n], pattern) for n in held})
 
 
@@ -127,7 +141,9 @@ def remove_channels(
     groups = channels.groups(model, shape)
     units = {g.name: channels.scores(g, scores) / weights_per_unit(g, model) for g in groups}
     if isinstance(allocation, dict):
-        return channels.shrink(model, shape, {n: keep_top(s, max(1, allocation[n])) for n, s in units.items()})
+        return channels.shrink(
+            model, shape, {n: keep_top(s, max(1, allocation.get(n, 1))) for n, s in units.items()}
+        )
     shapes = {g.name: tuple(prunable(model)[g.producers[0]].shape) for g in groups}
 
     def kept(fraction: float) -> dict[str, Tensor]:
@@ -140,7 +156,9 @@ def remove_channels(
     low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if density_of(model, groups, kept(middle)) < density else (low, middle)
+        low, high = (
+            (middle, high) if density_of(model, groups, kept(middle)) < density else (low, middle)
+        )
     reached, best = min((abs(density_of(model, groups, kept(f)) - density), f) for f in (low, high))
     if reached > 0.25 * density:
         raise PatternError(
@@ -162,7 +180,9 @@ def density_of(model: nn.Module, groups: list[channels.Group], keep: dict[str, T
     for weight in weights.values():
         weight.data.fill_(1)
     channels.mask(ones, groups, keep)
-    return sum(int(w.count_nonzero()) for w in weights.values()) / sum(w.numel() for w in weights.values())
+    return sum(int(w.count_nonzero()) for w in weights.values()) / sum(
+        w.numel() for w in weights.values()
+    )
 
 
 __all__ = ["Allocation", "Uneven", "check", "density_of", "prune", "remove_channels", "select"]

@@ -70,8 +70,8 @@ def _arguments(module: Any, shapes: Mapping[str, torch.Size]) -> dict[str, Any]:
         values |= {"in_features": columns, "out_features": rows}
     elif isinstance(module, RECURRENT):
         gates = next(count for kind, count in GATES.items() if isinstance(module, kind))
-        weight: Tensor = module.weight_ih_l0
-        rows, columns = shapes.get("weight_ih_l0", weight.shape)
+        own: Any = module.weight_ih_l0
+        rows, columns = shapes.get("weight_ih_l0", own.shape)
         values |= {"input_size": columns, "hidden_size": rows // gates}
     elif isinstance(module, nn.PReLU):
         values["num_parameters"] = first[0]

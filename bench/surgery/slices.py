@@ -34,7 +34,7 @@ class Layer:
 
 
 def places(layer: Layer, side: str, index: int) -> Iterator[tuple[Entry, int]]:
-    """Each tensor, axis and index that belongs to channel `index` on `side` ("in", "out") of a layer.
+    """Each tensor, axis and index of channel `index` on `side` ("in", "out") of a layer.
 
     A layer that keeps its channels apart (batch norm, PReLU) has only the side "out".
     """

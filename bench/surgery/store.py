@@ -64,7 +64,7 @@ def save(
 
 
 def load(folder: str | Path) -> nn.Module:
-    """The net in `folder`, on the CPU, bitwise as it was saved. Leaves the global random state alone.
+    """The net in `folder`, on the CPU, bitwise as it was saved. No random state is touched.
 
     Raises:
         SurgeryError: a file is missing, or the weights are not those that the structure describes.
