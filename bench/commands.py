@@ -20,7 +20,8 @@ def expected() -> tuple[type[Exception], ...]:
 
 def plan(suite: str, summary: bool) -> None:
     """Expand a config into its runs, jobs and dependencies, as JSON on standard output."""
-    from bench.plan import expand, read
+    from bench.plan import expand
+    from bench.suite import read
     from bench.workflow import find
 
     made = expand(read(find(suite)))
@@ -61,9 +62,10 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
 
     from bench import data as datasets
     from bench.lease import locked
-    from bench.plan import expand, read
+    from bench.plan import expand
     from bench.progress import watcher
     from bench.run import run as do
+    from bench.suite import read
     from bench.workflow import find
 
     torch.set_num_threads(threads)
@@ -101,7 +103,7 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
 def latency(plan: str, pair: str) -> None:
     """Time all points of a pair against the dense net; nothing else should run on the machine."""
     from bench import latency as timing
-    from bench.spec import LatencyConfig
+    from bench.suite import LatencyConfig
 
     content, folder = load_plan(plan)
     arch, dataset = content["pairs"][pair]
@@ -172,7 +174,8 @@ def publish(folder: str, tag: str) -> None:
 def estimate(suite: str, cores: int | None) -> None:
     """Predict the time of a suite from the records of all suites in results/."""
     from bench.estimate import report
-    from bench.plan import expand, read
+    from bench.plan import expand
+    from bench.suite import read
     from bench.workflow import find
 
     print(report(expand(read(find(suite))), RESULTS, cores))
@@ -221,7 +224,7 @@ def new_method(name: str) -> None:
 
 def schema() -> None:
     """Write bench/config/schema.json from the models in bench/spec.py."""
-    from bench.spec import Config
+    from bench.suite import Config
 
     file = Path(__file__).parent / "config" / "schema.json"
     file.write_text(json.dumps(Config.model_json_schema(), indent=1) + "\n")

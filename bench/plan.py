@@ -1,161 +1,14 @@
-"""From a config file to the runs it means: validation, expansion, dependencies and jobs."""
+"""From a suite to its runs: expansion, dependencies and jobs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
-from bench.method import Method, MethodError, complaint, load, make, names
-from bench.spec import Config, Control, Recipe, RunSpec, Task, slug
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-class ConfigError(ValueError):
-    """A config that cannot be run; the message names the file and the key."""
-
-
-def read(path: str | Path) -> Config:
-    """The validated config in the YAML file `path`; `ConfigError` names the file, the key and what is allowed."""
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML: {error}") from None
-    return validate(content, str(path))
-
-
-def validate(content: Any, source: str) -> Config:
-    """`content`, a parsed config, as a `Config`; every value is checked, down to each method's parameters."""
-    try:
-        config = Config.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(
-            "\n".join(f"{source}: {_sentence(item)}" for item in error.errors())
-        ) from None
-    check(config, source)
-    return config
-
-
-def _sentence(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "(top level)"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key"
-    return f"{where}: {error['msg']}" + (
-        "" if error["type"] == "missing" else f", not {error.get('input')!r}"
-    )
-
-
-def check(config: Config, source: str) -> None:
-    """Raise `ConfigError` for an unknown method, net or data set, a parameter, or a pattern a layer cannot hold."""
-    from bench import data, kernels, models
-
-    known = names()
-    if config.latency:
-        for path in config.latency.paths:
-            if path not in kernels.names():
-                known_paths = ", ".join(kernels.names())
-                raise ConfigError(
-                    f"{source}: latency.paths: no execution path {path!r}; there are: {known_paths}"
-                )
-    for name in config.methods:
-        if name != "all" and name not in known:
-            try:
-                load(name)
-            except MethodError as error:
-                raise ConfigError(f"{source}: methods.{name}: {error}") from None
-    for t, task in enumerate(config.tasks):
-        for dataset in task.datasets:
-            if reason := data.unknown(dataset):
-                raise ConfigError(f"{source}: tasks.{t}.datasets: {reason}")
-        for arch in task.architectures:
-            if reason := models.unknown(arch):
-                raise ConfigError(f"{source}: tasks.{t}.architectures: {reason}")
-        for key in ("train", "finetune"):
-            try:
-                recipe(task, key)
-            except ValidationError as error:
-                sentence = _sentence(error.errors()[0])
-                raise ConfigError(f"{source}: tasks.{t}.{key}.{sentence}") from None
-    built = nets(config, source)
-    for name, index, params in variants(config):
-        for density in config.densities if "density" in load(name).model_fields else [None]:
-            full = (
-                params if density is None or "density" in params else {**params, "density": density}
-            )
-            try:
-                method = make(name, full)
-                refuse_pattern(method, built)
-            except ValueError as error:
-                raise ConfigError(f"{source}: methods.{name}.{index}: {error}") from None
-
-
-def nets(config: Config, source: str) -> dict[str, nn.Module]:
-    """`<arch> on <data set>` -> the net on the meta device, without data; `ConfigError` if it does not fit.
-
-    A folder of images or arrays that is not there yet has no known size: its nets are checked when they run.
-    """
-    import torch
-
-    from bench import data, models
-
-    built = {}
-    for t, task in enumerate(config.tasks):
-        for dataset in task.datasets:
-            try:
-                shape, classes = data.describe_shape(dataset, config.data_root)
-            except data.DataError:
-                continue
-            for arch in task.architectures:
-                try:
-                    with torch.device("meta"):
-                        built[f"{arch} on {dataset}"] = models.build(arch, shape, classes)
-                except models.ModelError as error:
-                    raise ConfigError(
-                        f"{source}: tasks.{t}.architectures: {error} ({dataset})"
-                    ) from None
-    return built
-
-
-def refuse_pattern(method: Method, nets: dict[str, nn.Module]) -> None:
-    """Raise `PatternError` if the method's pattern does not fit a layer of a net that the config asks for."""
-    fields = dict(method)
-    pattern = fields.get("pattern", "unstructured")
-    if pattern == "unstructured" or "uneven" not in fields:
-        return
-    from bench.surgery.prune import check as check_pattern
-
-    for pair, model in nets.items():
-        try:
-            check_pattern(model, pattern, fields["density"], fields["uneven"])
-        except ValueError as error:
-            raise ValueError(f"{error} ({pair})") from None
-
-
-def variants(config: Config) -> list[tuple[str, int, dict[str, Any]]]:
-    """(method, index, parameters) of every parameter set that the config schedules, the dense baseline first."""
-    chosen = {n: sets for n, sets in config.methods.items() if n != "all"}
-    if "all" in config.methods:
-        chosen = {n: chosen.get(n, config.methods["all"]) for n in names()}
-    chosen = {
-        "dense": chosen.get("dense", ({},)),
-        **{n: s for n, s in chosen.items() if n != "dense"},
-    }
-    return [(n, i, params) for n, sets in chosen.items() for i, params in enumerate(sets)]
-
-
-def recipe(task: Task, key: str) -> Recipe:
-    """The task's schedule: `finetune` is `train` with the keys that it overrides."""
-    fields = task.train if key == "train" else {**task.train, **task.finetune}
-    return Recipe.model_validate(fields)
+from bench.method import Method, load, make
+from bench.spec import Recipe, RunSpec, slug
+from bench.suite import Config, Control, recipe, variants
 
 
 @dataclass(frozen=True)
@@ -310,7 +163,9 @@ def controls(spec: RunSpec, kinds: tuple[Control, ...]) -> list[tuple[str, dict[
 def schedule(method: Method, tier: str, train: Recipe, finetune: Recipe) -> Recipe:
     """The recipe beyond the dense start: what the tier and the method make of the config's two."""
     if method.rewinds:
-        finetune = train if tier == "paper" else train.model_copy(update={"epochs": finetune.epochs})
+        finetune = (
+            train if tier == "paper" else train.model_copy(update={"epochs": finetune.epochs})
+        )
     if tier == "paper":
         finetune = Recipe.model_validate({**finetune.model_dump(), **method.paper})
     return finetune
@@ -346,16 +201,3 @@ def specify(
         variant=name + (f"({', '.join(f'{k}={v}' for k, v in label.items())})" if label else ""),
         **common,
     )
-
-
-__all__ = [
-    "ConfigError",
-    "Plan",
-    "baseline",
-    "check",
-    "complaint",
-    "expand",
-    "read",
-    "validate",
-    "variants",
-]

@@ -36,18 +36,6 @@ FAILURES = (
 )
 """What ends in a record with the reason; any other exception is a fault of the code."""
 
-LAYER_COLUMNS = (
-    "point",
-    "layer",
-    "shape",
-    "weights",
-    "nonzeros",
-    "density",
-    "macs",
-    "effective_macs",
-    "bits",
-)
-
 
 def run(
     spec: RunSpec,
@@ -155,7 +143,7 @@ class Work:
             points=tuple(
                 p.model_copy(update={"final": p.index == len(self.points) - 1}) for p in self.points
             ),
-            ledger=(*pretrained, *trainer.spent.values()),
+            ledger=(*pretrained, *trainer.ledger.spent.values()),
             environment=environment()
             | {"device": self.device.type, "threads": torch.get_num_threads()},
             dataset=datasets.info(self.data),
@@ -213,57 +201,41 @@ class Work:
             model = self.initial()
         # a control does this once for each point that it copies: each time from the same batches, counted anew
         trainer.step, self.epochs_before = 0, trainer.epochs_spent
-        clock, counted = time.perf_counter(), charged(trainer)
+        clock, counted = time.perf_counter(), trainer.ledger.seconds()
         points = method.compress(model, trainer)
         while True:
             yielded = next(points, None)
             # what a method spends outside training, scoring and validation is the cost of pruning itself
-            rest = time.perf_counter() - clock - (charged(trainer) - counted)
-            trainer.add("prune", seconds=max(0.0, rest))
+            rest = time.perf_counter() - clock - (trainer.ledger.seconds() - counted)
+            trainer.ledger.add("prune", seconds=max(0.0, rest))
             if yielded is None:
                 return
             refuse_tricks(yielded, self.spec.method)
             refuse_collapse(yielded)
             self.measure(yielded, trainer)
-            clock, counted = time.perf_counter(), charged(trainer)
+            clock, counted = time.perf_counter(), trainer.ledger.seconds()
 
     def measure(self, model: nn.Module, trainer: Trainer) -> None:
         """Measure `model` as the next operating point, and store it. Only here is the test split opened."""
         index = len(self.points)
         was_training = model.training
         model.eval()
-        rows = layer_rows(index, model, self.initial(), self.data.shape)
-        macs = measure.macs(model, self.data.shape)
-        stored = prunable(model)
-        unweighted = sum(count for name, count in macs.items() if name not in stored)
-        bits, by_format = measure.model_bits(model)
-        parameters, nonzeros = measure.count(model)
+        fields, rows = measure.cost(model, self.initial(), self.data.shape, index)
         test = self.accuracy(model)
         point = Point(
             index=index,
             final=False,
-            density=sum(r["nonzeros"] for r in rows) / sum(r["weights"] for r in rows),
-            parameters=parameters,
-            nonzeros=nonzeros,
-            bits=bits,
-            bits_format=by_format,
-            macs=sum(macs.values()),
-            effective_macs=sum(r["effective_macs"] for r in rows) + unweighted,
             epochs=trainer.epochs_spent - self.epochs_before,
             test=test,
             before=self.accuracy(trainer.before.eval()) if trainer.before is not None else None,
             validation=trainer.validate(model),
             worst_class_drop=self.worst_drop(test),
             digest=store.digest(model),
+            **fields,
         )
         trainer.before = None
-        store.save(
-            model,
-            self.folder / "points" / str(index),
-            self.spec.arch,
-            self.data.shape,
-            self.data.classes,
-        )
+        folder = self.folder / "points" / str(index)
+        store.save(model, folder, self.spec.arch, self.data.shape, self.data.classes)
         self.points.append(point)
         self.rows += rows
         self.watch(f"point {index}: density {point.density:.4f}, test {100 * test.top1:.2f} %")
@@ -274,59 +246,25 @@ class Work:
         return measure.accuracy(model, self.data.test, self.data.normalise)
 
     def worst_drop(self, test: Accuracy) -> float | None:
-        """The largest fall of one class's accuracy against the dense net; none for the dense net itself."""
+        """The largest fall of a class's accuracy against dense; none for the dense net itself."""
         if self.dense is None or not self.dense.points:
             return None
-        pairs = zip(self.dense.points[-1].test.per_class, test.per_class, strict=True)
-        return max(
-            before - after
-            for before, after in pairs
-            if math.isfinite(before) and math.isfinite(after)
-        )
+        return measure.worst_class_drop(self.dense.points[-1].test, test)
 
 
 def nearest(points: tuple[Point, ...], densities: tuple[float, ...]) -> list[Point]:
     """The last point, and for each of `densities` but the lowest the point nearest in ratio; each point once."""
     higher = sorted(densities)[1:]
-    chosen = {min(points, key=lambda p: abs(math.log(max(p.density, 1e-9) / d))).index for d in higher}
+    chosen = {
+        min(points, key=lambda p: abs(math.log(max(p.density, 1e-9) / d))).index for d in higher
+    }
     return [points[index] for index in sorted({*chosen, points[-1].index})]
 
 
-def charged(trainer: Trainer) -> float:
-    """Seconds that the trainer has accounted for so far."""
-    return trainer.uncharged + sum(spent.seconds for spent in trainer.spent.values())
-
-
-def layer_rows(
-    point: int, model: nn.Module, dense: nn.Module, shape: tuple[int, ...]
-) -> list[dict[str, Any]]:
-    """A row for each prunable weight of the dense net: what `model` has left of it, and what that costs."""
-    macs, stored = measure.macs(model, shape), prunable(model)
-    rows = []
-    for name, weight in prunable(dense).items():
-        left = stored.get(name)
-        nonzeros = 0 if left is None else int(left.count_nonzero())
-        cost = 0 if left is None else macs[name]
-        rows.append(
-            {
-                "point": point,
-                "layer": name,
-                "shape": "x".join(map(str, weight.shape if left is None else left.shape)),
-                "weights": weight.numel(),
-                "nonzeros": nonzeros,
-                "density": nonzeros / weight.numel(),
-                "macs": cost,
-                "effective_macs": 0 if left is None else round(cost * nonzeros / left.numel()),
-                "bits": 0 if left is None else min(measure.bits(left).values()),
-            }
-        )
-    return rows
-
-
 def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
-    """`rows` as `layers.csv`."""
+    """Write `rows` as `layers.csv`."""
     with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, LAYER_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(stream, measure.LAYER_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def optimizer(
-    model: nn.Module, recipe: Recipe, groups: list[dict[str, Any]]
+    model: nn.Module, recipe: Recipe, groups: tuple[dict[str, Any], ...]
 ) -> torch.optim.Optimizer:
     """A fresh optimiser of the model's parameters and of `groups`; a parameter in a group is only there."""
     apart = {id(p) for group in groups for p in group["params"]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -176,102 +176,4 @@ class Record(Frozen):
     seconds: float = 0
     peak_memory: int = Field(
         0, description="bytes: device peak on CUDA, resident peak of the process on CPU"
-    )
-
-
-Control = Literal["random", "magnitude"]
-
-
-class Task(Frozen):
-    """Pairs of data sets and architectures that train alike."""
-
-    datasets: tuple[str, ...] = Field(
-        min_length=1, description="data sets by name, `arrays:<name>`, `folder:<name>`"
-    )
-    architectures: tuple[str, ...] = Field(
-        min_length=1, description="nets by name, or `timm:<name>`"
-    )
-    train: dict[str, Any] = Field(
-        default_factory=dict, description="the dense run's `Recipe` fields"
-    )
-    finetune: dict[str, Any] = Field(
-        default_factory=dict, description="fields that differ beyond the dense start"
-    )
-    weights: str | None = Field(
-        None, description="local checkpoint to start from instead of random weights"
-    )
-
-
-class LatencyConfig(Frozen):
-    """The `latency` section of a config."""
-
-    devices: tuple[Literal["cpu", "cuda", "auto"], ...] = Field(
-        ("auto",),
-        min_length=1,
-        description="where to measure; auto: cuda if there is one, else cpu",
-    )
-    dtypes: tuple[Literal["fp32", "bf16"], ...] = Field(
-        ("fp32", "bf16"),
-        min_length=1,
-        description="each is compared to the dense net in the same dtype",
-    )
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (1, 32), min_length=1, description="samples per call"
-    )
-    threads: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = Field(
-        (1, "all"),
-        min_length=1,
-        description="CPU only: threads per call; all: every core of the process",
-    )
-    seconds_per_cell: float = Field(
-        0.3, gt=0, description="timed seconds per row, the dense calls paired with it included"
-    )
-    compile: bool = Field(
-        False, description="try torch.compile on both sides; first calls are not timed"
-    )
-    paths: tuple[str, ...] = Field(
-        ("dense", "masked_dense"),
-        min_length=1,
-        description="execution paths: files of bench/kernels",
-    )
-    restarts: int = Field(
-        1, ge=1, description="fresh processes whose results are pooled; a win needs three"
-    )
-
-
-class Config(Frozen):
-    """A suite: what to run. The schema of the files in `bench/config`."""
-
-    suite: str = Field(pattern=r"^[a-z0-9_]+$", description="name; results go to results/<suite>")
-    tier: Literal["equal", "paper"] = Field(
-        "equal",
-        description="equal: the same epochs beyond the shared dense start for all; paper: each its paper's",
-    )
-    data_root: str | None = Field(
-        None, description="folder of the data sets; else $BENCH_DATA, else ./data"
-    )
-    download: bool = Field(False, description="let torchvision fetch what is missing")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where runs train; auto: cuda where there is one"
-    )
-    densities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        min_length=1, description="kept fractions of the prunable weights"
-    )
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(
-        min_length=1, description="one run for each"
-    )
-    tasks: tuple[Task, ...] = Field(min_length=1)
-    methods: dict[str, tuple[dict[str, Any], ...]] = Field(
-        {"all": ({},)},
-        description="parameter sets for each method; `all`: every file in methods/ not named here",
-    )
-    controls: tuple[Control, ...] = Field(
-        ("random", "magnitude"),
-        description="run for every method with that method's own layer densities",
-    )
-    runs_per_job: int = Field(
-        1, ge=1, description="runs of one method and pair that share a process"
-    )
-    latency: LatencyConfig | None = Field(
-        LatencyConfig(), description="none: no latency is measured"
     )

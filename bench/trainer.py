@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from bench import rng, schedule
+from bench import rng
+from bench.ledger import Ledger, Phase
 from bench.measure import accuracy
-from bench.meter import Meter, now
 from bench.schedule import Batches
-from bench.spec import Accuracy, Recipe, RunSpec, Spent
+from bench.spec import Accuracy, Recipe, RunSpec
 from bench.surgery.layers import prunable
 from bench.surgery.masks import Masks, nonzero
+from bench.training import Training, TrainingFailed
 
 if TYPE_CHECKING:
     from bench.data import Dataset
 
-Phase = Literal["pretrain", "score", "prune", "finetune"]
-
-
-class TrainingFailed(RuntimeError):
-    """The run cannot go on, for a reason that belongs into its record: not a number, or a layer without weights."""
+__all__ = ["BudgetExceeded", "Trainer", "TrainingFailed", "refuse_collapse"]
 
 
 class BudgetExceeded(RuntimeError):
@@ -38,7 +35,8 @@ class BudgetExceeded(RuntimeError):
 class Trainer:
     """Trains models for one run.
 
-    `initial` builds the run's untrained model; `log` takes one history line; `watch` one line of progress.
+    `initial` builds the run's untrained model; `log_line` takes one history line; `watch` one line
+    of progress; `budget` is in epochs.
     """
 
     spec: RunSpec
@@ -48,15 +46,15 @@ class Trainer:
     budget: float
     log_line: Callable[[dict[str, Any]], None]
     watch: Callable[[str], None] = lambda line: None
-    spent: dict[Phase, Spent] = field(default_factory=dict)
     before: nn.Module | None = None
     asked: dict[Phase, float] = field(default_factory=dict)
     """Epochs asked of `fit` so far; what is taken differs by less than a step."""
     step: int = 0
-    inside: float = 0
-    """Seconds charged by `spend` so far; a training around them does not count them again."""
-    uncharged: float = 0
-    """Seconds of validation so far, which no method is charged for."""
+    """Optimiser steps of `fit` so far: where the next one goes on in the order of batches."""
+
+    def __post_init__(self) -> None:
+        """Open the ledger."""
+        self.ledger = Ledger(self.device)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,28 +62,25 @@ class Trainer:
         return self.data.shape
 
     @property
+    def densities(self) -> tuple[float, ...]:
+        """The operating points asked of a run that yields a curve, falling; empty for others."""
+        return self.spec.densities
+
+    @property
     def epochs_spent(self) -> float:
         """Epochs of training so far, but for the shared dense start."""
-        return sum(
-            s.epochs for p, s in self.spent.items() if p == "finetune" or not self._starts_dense
-        )
+        spent = self.ledger.spent.items()
+        return sum(s.epochs for p, s in spent if p == "finetune" or not self._starts_dense)
 
     @property
     def _starts_dense(self) -> bool:
         return self.spec.finetune is not None
 
     def recipe(self, phase: Phase = "finetune") -> Recipe:
-        """The schedule of this phase: the dense one for pretraining, otherwise the one beyond the dense start."""
-        return (
-            self.spec.train
-            if phase == "pretrain" or self.spec.finetune is None
-            else self.spec.finetune
-        )
-
-    @property
-    def densities(self) -> tuple[float, ...]:
-        """The operating points asked of a run that yields a curve, in falling order; empty for other runs."""
-        return self.spec.densities
+        """The schedule of this phase: the dense one for pretraining, else the one beyond it."""
+        if phase == "pretrain" or self.spec.finetune is None:
+            return self.spec.train
+        return self.spec.finetune
 
     @property
     def allowance(self) -> float:
@@ -93,14 +88,17 @@ class Trainer:
         return self.recipe().epochs * max(1, len(self.spec.densities))
 
     def epochs(self, rounds: int = 1) -> float:
-        """Epochs for each of `rounds` equal trainings: the budget's share (equal tier) or the paper's schedule."""
+        """Epochs for each of `rounds` equal trainings.
+
+        The allowance's share in the equal tier, the paper's schedule in the paper tier.
+        """
         return self.recipe().epochs if self.spec.tier == "paper" else self.allowance / rounds
 
     def rounds(self, wanted: int) -> int:
-        """How many of `wanted` equal trainings the tier pays for, so that none is shorter than an epoch; at least one."""
-        return (
-            wanted if self.spec.tier == "paper" else max(1, min(wanted, math.floor(self.allowance)))
-        )
+        """How many of `wanted` trainings the tier pays for with an epoch or more each; at least 1."""
+        if self.spec.tier == "paper":
+            return wanted
+        return max(1, min(wanted, math.floor(self.allowance)))
 
     def steps(self) -> int:
         """Optimiser steps of a call of `fit` that names no epochs."""
@@ -108,70 +106,67 @@ class Trainer:
         return round(recipe.epochs * Batches(self.data, self.spec.seed, recipe).per_epoch)
 
     def generator(self, name: str = "draws") -> torch.Generator:
-        """The method's own random stream on the CPU; never disturbs the data order."""
+        """The method's own random stream on the CPU; it never disturbs the order of the data."""
         s = self.spec
         return rng.generator("method", s.method, s.arch, s.dataset, s.seed, name)
 
     def log(self, event: str, **values: Any) -> None:
-        """A line of the method's own history, such as an index per layer and round."""
+        """Write a line of the method's own history, such as an index per layer and round."""
         self.log_line({"event": event, **values})
 
     def validate(self, model: nn.Module) -> Accuracy:
         """Accuracy on the validation split, the only one that a choice may look at."""
-        start = now(self.device)
-        found = accuracy(model, self.data.validation, self.data.normalise)
-        self.uncharged += now(self.device) - start
-        return found
+        with self.ledger.free():
+            return accuracy(model, self.data.validation, self.data.normalise)
 
-    @contextmanager
-    def spend(self, phase: Phase) -> Iterator[None]:
-        """Count the seconds inside (device work included) to `phase` of the ledger."""
-        start = now(self.device)
-        try:
-            yield
-        finally:
-            seconds = now(self.device) - start
-            self.add(phase, seconds=seconds)
-            self.inside += seconds
+    def spend(self, phase: Phase) -> AbstractContextManager[None]:
+        """Count the seconds inside, device work included, to `phase` of the ledger."""
+        return self.ledger.spend(phase)
+
+    def pruned(self, model: nn.Module) -> None:
+        """Remember `model`, pruned and not yet retrained: the next point's accuracy `before`."""
+        self.before = copy.deepcopy(model)
 
     def gradients(self, model: nn.Module, samples: int | None = None) -> dict[str, Tensor]:
-        """Gradient of the mean loss for every prunable weight, on training samples (one batch by default)."""
+        """Gradient of the mean loss for every prunable weight.
+
+        On `samples` training images (one batch by default), in eval mode, counted as scoring.
+        """
+        size = self.recipe().batch_size
+        order = torch.randperm(len(self.data.train), generator=self.generator("samples"))
+        order = order[: samples or size]
         with self.spend("score"):
-            size = samples or self.recipe().batch_size
-            order = torch.randperm(len(self.data.train), generator=self.generator("samples"))[:size]
             was_training = model.training
             model.eval().zero_grad()
-            for images, labels in self.data.train.batches(self.recipe().batch_size, order):
+            for images, labels in self.data.train.batches(size, order):
                 outputs = model(self.data.normalise(images))
-                (
-                    nn.functional.cross_entropy(outputs, labels, reduction="sum") / len(order)
-                ).backward()
-            found = {
-                n: torch.zeros_like(w) if w.grad is None else w.grad.clone()
-                for n, w in prunable(model).items()
-            }
+                loss = nn.functional.cross_entropy(outputs, labels, reduction="sum")
+                (loss / len(order)).backward()
+            found = {}
+            for name, weight in prunable(model).items():
+                found[name] = torch.zeros_like(weight)
+                if weight.grad is not None:
+                    found[name] += weight.grad
             model.zero_grad()
             model.train(was_training)
-        self.add("score", samples=len(order))
+        self.ledger.add("score", samples=len(order))
         return found
 
     def rewound(self, step: int) -> dict[str, Tensor]:
         """The state of the dense run after `step` optimiser steps (0: the initial weights).
 
-        Trained again from the same weights, batches and schedule, so it is the same state bit for bit on a CPU.
+        Trained again from the same weights, batches and schedule, so it is the same state bit for
+        bit on a CPU; counted as pretraining.
         """
         model = self.initial()
         if step:
-            batches = Batches(self.data, self.spec.seed, self.spec.train)
-            total = round(self.spec.train.epochs * batches.per_epoch)
-            taken = batches.take(0, min(step, total))
+            recipe = self.spec.train
+            batches = Batches(self.data, self.spec.seed, recipe)
+            total = round(recipe.epochs * batches.per_epoch)
             with self._dropout("pretrain", 0):
-                self._train(model, self.spec.train, "pretrain", taken, total)
+                training = self._training(recipe, "pretrain", batches.per_epoch, total)
+                training.run(model, batches.take(0, min(step, total)))
         return copy.deepcopy(model.state_dict())
-
-    def pruned(self, model: nn.Module) -> None:
-        """Remember `model` as it is now, pruned and not yet retrained: the next point's accuracy `before`."""
-        self.before = copy.deepcopy(model)
 
     def fit(
         self,
@@ -182,15 +177,16 @@ class Trainer:
         masks: Masks | None = None,
         penalty: Callable[[nn.Module], Tensor] | None = None,
         on_step: Callable[[nn.Module, int], None] | None = None,
-        groups: list[dict[str, Any]] | None = None,
+        groups: tuple[dict[str, Any], ...] = (),
         phase: Phase = "finetune",
     ) -> None:
         """Train `model` in place with a fresh optimiser and the phase's recipe.
 
-        `epochs`, `lr` replace the recipe's. `masks`: weights that stay zero. `penalty(model)` is added to the loss.
-        `on_step(model, step)` runs after each optimiser step, counted from 1. `groups`: extra optimiser groups
-        (`params`, and options such as `lr` or `weight_decay`). Raises `TrainingFailed` on a loss that is not finite
-        or a layer without weights, `BudgetExceeded` past the tier's budget.
+        `epochs`, `lr` replace the recipe's. `masks`: weights that stay zero; they may change while
+        it trains. `penalty(model)` is added to the loss. `on_step(model, step)` runs after each
+        optimiser step, counted from 1. `groups`: extra optimiser groups (`params`, and options such
+        as `lr` or `weight_decay`). Raises `TrainingFailed` on a loss that is no number or a layer
+        without weights, `BudgetExceeded` past the tier's budget.
         """
         recipe = self.recipe(phase)
         epochs = recipe.epochs if epochs is None else epochs
@@ -209,122 +205,23 @@ class Trainer:
         self.asked[phase] = self.asked.get(phase, 0.0) + epochs
         steps = round(self.asked[phase] * batches.per_epoch) - before
         # every method goes on where the shared dense run's order of batches ends
-        first = self.step + (
-            math.ceil(self.spec.train.epochs) * batches.per_epoch if self._starts_dense else 0
-        )
-        taken = batches.take(first, steps)
+        dense = math.ceil(self.spec.train.epochs) * batches.per_epoch if self._starts_dense else 0
+        first = dense + self.step
+        training = self._training(recipe, phase, batches.per_epoch, steps)
+        training.masks, training.penalty = masks, penalty
+        training.on_step, training.groups = on_step, groups
         with self._dropout(phase, first):
-            self._train(model, recipe, phase, taken, steps, masks, penalty, on_step, groups)
+            training.run(model, batches.take(first, steps))
         self.step += steps
 
+    def _training(self, recipe: Recipe, phase: Phase, per_epoch: int, total: int) -> Training:
+        return Training(
+            recipe, phase, per_epoch, total, self.ledger, self.validate, self.log, self.watch
+        )
+
     def _dropout(self, phase: Phase, first: int) -> AbstractContextManager[None]:
-        """Torch's global generator, which dropout draws from, at the start of this training's own stream."""
+        """Torch's global generator, which dropout draws from, at this training's own stream."""
         return rng.forked("dropout", self.spec.dataset, self.spec.seed, phase, first)
-
-    def _train(
-        self,
-        model: nn.Module,
-        recipe: Recipe,
-        phase: Phase,
-        batches: Iterable[tuple[Tensor, Tensor]],
-        total: int,
-        masks: Masks | None = None,
-        penalty: Callable[[nn.Module], Tensor] | None = None,
-        on_step: Callable[[nn.Module, int], None] | None = None,
-        groups: list[dict[str, Any]] | None = None,
-    ) -> None:
-        """Train on `batches`; the learning rate follows a schedule of `total` steps, whether or not all are taken."""
-        per_epoch = Batches(self.data, self.spec.seed, recipe).per_epoch
-        if recipe.channels_last:
-            model.to(memory_format=torch.channels_last)
-        optimizer = schedule.optimizer(model, recipe, groups or [])
-        forward = torch.compile(model) if recipe.compile else model
-        model.train()
-        meter, inside = Meter(self.device), self.inside
-        started = meter.started
-        for step, (images, labels) in enumerate(batches, 1):
-            factor = schedule.factor(step - 1, total, per_epoch, recipe)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * factor
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
-            ):
-                outputs = forward(images)
-            outputs = outputs.float()
-            loss = nn.functional.cross_entropy(
-                outputs, labels, label_smoothing=recipe.label_smoothing
-            )
-            optimizer.zero_grad(set_to_none=True)
-            (loss + penalty(model) if penalty else loss).backward()
-            if masks:
-                masks.mask_gradients_(model)
-            if recipe.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            optimizer.step()
-            if masks:
-                # momentum and weight decay still move a weight whose mask has just changed
-                masks.apply_(model)
-            if on_step:
-                on_step(model, step)
-            meter.add(loss, outputs, labels)
-            if step % per_epoch == 0 or step == total:
-                seconds = meter.seconds() - (self.inside - inside)
-                self.add(
-                    phase, epochs=meter.batches / per_epoch, samples=meter.samples, seconds=seconds
-                )
-                self._epoch(
-                    model,
-                    phase,
-                    step,
-                    total,
-                    per_epoch,
-                    meter,
-                    factor * recipe.lr,
-                    now(self.device) - started,
-                )
-                meter, inside = Meter(self.device), self.inside
-                model.train()
-        if meter.batches:
-            self.add(
-                phase,
-                epochs=meter.batches / per_epoch,
-                samples=meter.samples,
-                seconds=meter.seconds() - (self.inside - inside),
-            )
-
-    def _epoch(
-        self,
-        model: nn.Module,
-        phase: Phase,
-        step: int,
-        total: int,
-        per_epoch: int,
-        meter: Meter,
-        lr: float,
-        elapsed: float,
-    ) -> None:
-        """Log one epoch; stop the run if the loss is no number."""
-        if not math.isfinite(loss := meter.loss()):
-            raise TrainingFailed(f"the loss is {loss} in {phase} at step {step}")
-        validation = self.validate(model).top1
-        epoch = sum(s.epochs for s in self.spent.values())
-        self.log("epoch", phase=phase, epoch=round(epoch, 4), step=step, loss=loss, accuracy=meter.accuracy(),
-                 validation=validation, lr=lr, seconds=round(meter.seconds(), 3))  # fmt: skip
-        left = elapsed / step * (total - step)
-        self.watch(
-            f"{phase} epoch {step / per_epoch:.4g}/{total / per_epoch:.4g}  loss {loss:.4f}  "
-            f"validation {100 * validation:.2f} %  {left:.0f} s left"
-        )
-
-    def add(self, phase: Phase, epochs: float = 0, samples: int = 0, seconds: float = 0) -> None:
-        """Count to `phase` of the ledger."""
-        old = self.spent.get(phase, Spent(phase=phase))
-        self.spent[phase] = Spent(
-            phase=phase,
-            epochs=old.epochs + epochs,
-            samples=old.samples + samples,
-            seconds=old.seconds + seconds,
-        )
 
 
 def refuse_collapse(model: nn.Module) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import figures
-from bench.plan import ConfigError, Plan, expand, read
+from bench.plan import Plan, expand
 from bench.spec import slug
+from bench.suite import ConfigError, read
 
 TABLES = ("runs", "points", "layers", "history", "latency")
 """The tidy tables."""
@@ -76,13 +77,14 @@ class WorkflowPlan(Plan):
 
 
 def find(name: str) -> Path:
-    """The config file of a suite's name, or of a path to one; `ConfigError` if no suite has the name."""
+    """The config file of a suite's name, or of a path to one; `ConfigError` if there is none."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         return path
     suites = {file.stem: file for file in sorted((Path(__file__).parent / "config").glob("*.yaml"))}
     if name not in suites:
-        raise ConfigError(f"no suite {name!r}; there are: {', '.join(suites)}, or a path to a .yaml")
+        known = ", ".join(suites)
+        raise ConfigError(f"no suite {name!r}; there are: {known}, or a path to a .yaml")
     return suites[name]
 
 

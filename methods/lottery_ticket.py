@@ -79,6 +79,8 @@ class LotteryTicket(Method):
 def merge(counts: list[int], total: int, rounds: int, stops: set[int]) -> list[int]:
     """`counts` without as many rounds as are over `rounds`, each time where the merged step is smallest; `stops` stay."""
     path = [total, *counts]
-    while len(path) - 1 > rounds and (free := [i for i in range(1, len(path) - 1) if path[i] not in stops]):
+    while len(path) - 1 > rounds and (
+        free := [i for i in range(1, len(path) - 1) if path[i] not in stops]
+    ):
         path.pop(min(free, key=lambda i: path[i - 1] / path[i + 1]))
     return path[1:]

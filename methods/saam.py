@@ -104,7 +104,9 @@ class Saam(Method):
             return {n: min(1.0, max(least[n], rho[n])) for n in scores}
         floor = sum(sizes[n] * least[n] for n in scores) / sum(sizes.values())
         if floor > density:
-            raise PatternError(f"least = {self.least:g} keeps {floor:.4f} of the weights; density {density:g} is below")
+            raise PatternError(
+                f"least = {self.least:g} keeps {floor:.4f} of the weights; density {density:g} is below"
+            )
         return water_fill(
             lambda c: {n: min(1.0, max(least[n], c * rho[n] ** self.alpha)) for n in rho},
             sizes,

@@ -121,12 +121,14 @@ def test_keeps_the_budget_and_the_ledger_adds_up(done, digits, method, arch):
     if bench.method.start == "dense":  # the equal tier: all of the budget, no more
         assert trainer.epochs_spent == pytest.approx(FINETUNE.epochs, abs=0.06)
     per_epoch = len(digits.train) // 64
-    for spent in trainer.spent.values():
+    for spent in trainer.ledger.spent.values():
         if spent.phase in ("pretrain", "finetune"):
             assert spent.samples == round(spent.epochs * per_epoch) * 64
     logged = [line["epoch"] for line in bench.lines if line["event"] == "epoch"]
     assert logged == sorted(logged)
-    assert logged[-1] == pytest.approx(sum(s.epochs for s in trainer.spent.values()), abs=1e-3)
+    assert logged[-1] == pytest.approx(
+        sum(s.epochs for s in trainer.ledger.spent.values()), abs=1e-3
+    )
 
 
 @each

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +19,9 @@ import torch
 from bench import figures, tables, tidy, workflow
 from bench.collect import collect
 from bench.data import root as data_root
-from bench.plan import Plan, expand, read
+from bench.plan import Plan, expand
 from bench.run import run
+from bench.suite import read
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """\
@@ -53,7 +53,7 @@ def command(folder: Path, config: Path, *more: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This interpreter goes first on PATH, and `bench` is this repository's, whatever the folder."""
+    """This interpreter first on PATH, and this repository's `bench`, whatever the folder."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
@@ -87,7 +87,7 @@ def records(suite: Path) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workflow]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     folder = tmp_path_factory.mktemp("workflow")
     config = folder / "smoke.yaml"
     config.write_text(CONFIG)
@@ -108,7 +108,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workflow]:
         process.wait()
     finished = records(suite)
     again = snakemake(folder, config)
-    yield Workflow(folder, config, expand(read(config)), finished, again)
+    return Workflow(folder, config, expand(read(config)), finished, again)
 
 
 def test_a_killed_workflow_is_finished_by_calling_it_again(done: Workflow) -> None:

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from bench.latency.table import COLUMNS
-from bench.spec import LatencyConfig
+from bench.suite import LatencyConfig
 
 if TYPE_CHECKING:
     from bench.latency.job import LatencyError, run

@@ -12,7 +12,8 @@ from pathlib import Path
 from bench.latency import table
 from bench.latency.protocol import Target, measure
 from bench.latency.table import Row
-from bench.spec import LatencyConfig, Record, slug
+from bench.spec import Record, slug
+from bench.suite import LatencyConfig
 
 
 class LatencyError(ValueError):

@@ -27,7 +27,7 @@ from bench.latency import machine, table, timing
 from bench.latency.prepare import Cell
 from bench.latency.table import Row
 from bench.latency.trial import Setting, Target, Trial
-from bench.spec import LatencyConfig
+from bench.suite import LatencyConfig
 
 
 def measure(

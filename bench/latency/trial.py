@@ -17,7 +17,8 @@ from bench.latency import machine, statistics, table, timing
 from bench.latency.gate import WrongOutput, gate
 from bench.latency.prepare import Cell, Prepared, Variant, inputs, prepare, variants, why
 from bench.latency.table import COLUMNS, Row
-from bench.spec import PROTOCOL, LatencyConfig
+from bench.spec import PROTOCOL
+from bench.suite import LatencyConfig
 
 ATTEMPTS = {"cpu": 2, "cuda": 3}
 TRIAL_CALLS = 5

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from bench.stats import interpolate
 
@@ -12,30 +13,15 @@ if TYPE_CHECKING:
 
 GROUP = ["dataset", "arch", "tier"]
 LINEAR = (
-    "top1",
-    "top5",
-    "loss",
-    "ece",
-    "top1_before",
-    "worst_class_drop",
-    "validation_top1",
-    "epochs",
-)
+    "top1", "top5", "loss", "ece", "top1_before", "worst_class_drop", "validation_top1", "epochs",
+)  # fmt: skip
 RATIOS = (
-    "compression",
-    "parameter_ratio",
-    "theoretical_speedup",
-    "nonzeros",
-    "bits",
-    "macs",
+    "compression", "parameter_ratio", "theoretical_speedup", "nonzeros", "bits", "macs",
     "effective_macs",
-)
+)  # fmt: skip
 """Interpolated as logarithms: a ratio or a count is close to a power of the density."""
 EXACT = 0.02
-"""A last point this close (relative) to the requested density stands for it.
-
-Farther ones are interpolated.
-"""
+"""A point of a curve this close (relative) to a requested density stands for it as it is."""
 
 
 class TableError(ValueError):
@@ -45,19 +31,14 @@ class TableError(ValueError):
 def cells(points: pd.DataFrame) -> pd.DataFrame:
     """Finished points as cells: the columns of `points` plus `block` and `interpolated`.
 
-    A run with one point fills the cell of its requested density. A run with several (an iterative
-    method in the paper tier) is a curve: it fills every density at which the suite compares others,
-    linearly in log density, never beyond its ends. Dense rows appear in each tier that compares to
-    them, at density 1.
+    A run without `densities` fills the cell of its requested density with its last point. A run
+    with them (an iterative method, and its controls) is a curve: it fills a cell for each density
+    that was asked of it and that it reaches (`operating_point`); `unreached` has the others. Dense
+    rows appear in each tier that compares to them, at density 1.
     """
     import pandas as pd
 
-    done = points[(points["status"] == "ok") & points["point"].notna()].reset_index(drop=True)
-    done["block"] = "method"
-    done.loc[done["like"].notna(), "block"] = "control"
-    done.loc[done["method"] == "dense", "block"] = "dense"
-    done["interpolated"] = False
-    done = done.astype(dict.fromkeys(RATIOS, "float64"))
+    done = finished(points)
     parts = [dense_cells(done), final_cells(done), curve_cells(done)]
     parts = [part for part in parts if len(part)]
     table = pd.concat(parts, ignore_index=True) if parts else done
@@ -70,6 +51,16 @@ def cells(points: pd.DataFrame) -> pd.DataFrame:
             f"{', '.join(same)} all fill the cell {tuple(first[order])}; give each its own variant"
         )
     return table.sort_values(order, kind="stable").reset_index(drop=True)
+
+
+def finished(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of finished runs, with `block` (dense, method or control) and `interpolated`."""
+    done = points[(points["status"] == "ok") & points["point"].notna()].reset_index(drop=True)
+    done["block"] = "method"
+    done.loc[done["like"].notna(), "block"] = "control"
+    done.loc[done["method"] == "dense", "block"] = "dense"
+    done["interpolated"] = False
+    return done.astype(dict.fromkeys(RATIOS, "float64"))
 
 
 def dense_cells(done: pd.DataFrame) -> pd.DataFrame:
@@ -86,43 +77,73 @@ def dense_cells(done: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def is_curve(done: pd.DataFrame) -> pd.Series:
-    """Whether a row belongs to a run of the paper tier that yielded several points."""
-    several = done.groupby("run")["point"].transform("count") > 1
-    return several & (done["tier"] == "paper") & (done["block"] != "dense")
-
-
 def final_cells(done: pd.DataFrame) -> pd.DataFrame:
-    """Last points: of every run that is no curve, and of a curve that ends as asked."""
-    last = done[(done["block"] != "dense") & done["final"] & done["target_density"].notna()]
-    gap = (last["density"] / last["target_density"] - 1).abs()
-    return last[~is_curve(done).loc[last.index] | (gap <= EXACT)]
+    """Last points of the runs that are no curve and were asked for a density."""
+    last = done["final"] & done["target_density"].notna() & done["densities"].isna()
+    return done[last & (done["block"] != "dense")]
+
+
+def asked(row: dict[Any, Any] | pd.Series) -> list[float]:
+    """The densities that a run was asked for, falling; `row` is one of its rows in `points`.
+
+    They are those of a curve and the one at which it was told to end, as a rule the lowest.
+    """
+    many = row["densities"].split() if isinstance(row["densities"], str) else []
+    one = [] if row["target_density"] != row["target_density"] else [row["target_density"]]
+    return sorted({float(target) for target in (*many, *one)}, reverse=True)
+
+
+def curves(done: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, float, pd.Series | None]]:
+    """Each curve of `finished` points with each density asked of it and what it has there."""
+    for _, curve in done[done["densities"].notna()].groupby("run", sort=True):
+        for target in asked(curve.iloc[0]):
+            yield curve, target, operating_point(curve, target)
 
 
 def curve_cells(done: pd.DataFrame) -> pd.DataFrame:
-    """Curves read off at the densities of the others of their (dataset, arch, tier), per seed."""
+    """The cells of all curves at the densities that they reach."""
     import pandas as pd
 
-    curves = done[is_curve(done)]
-    finals = final_cells(done)
-    rows = []
-    for (*group, variant, _), curve in curves.groupby([*GROUP, "variant", "seed"], sort=True):
-        same = finals[(finals[GROUP] == group).all(axis=1)]
-        have = set(
-            same.loc[
-                (same["variant"] == variant) & (same["seed"] == curve["seed"].iloc[0]),
-                "target_density",
-            ]
-        )
-        for target in sorted(set(same["target_density"]) - have):
-            row = read_off(curve, target)
-            if row is not None:
-                rows.append(row)
-    return pd.DataFrame(rows)
+    rows = [
+        row.to_dict() | {"target_density": target}
+        for _, target, row in curves(done)
+        if row is not None
+    ]
+    return pd.DataFrame(rows, columns=done.columns).astype(done.dtypes.to_dict())
+
+
+def unreached(points: pd.DataFrame) -> list[dict[Any, Any]]:
+    """A row for each finished curve and each density asked of it that lies beyond its ends.
+
+    The columns are those of the run in `points`, with that density as `target_density`, and `block`,
+    `highest` and `lowest`: the densities between which the curve runs.
+    """
+    return [
+        curve.iloc[0].to_dict()
+        | {
+            "target_density": target,
+            "highest": float(curve["density"].max()),
+            "lowest": float(curve["density"].min()),
+        }
+        for curve, target, row in curves(finished(points))
+        if row is None
+    ]
+
+
+def operating_point(curve: pd.DataFrame, target: float) -> pd.Series | None:
+    """What one run's curve has at density `target`.
+
+    The nearest point if it is within `EXACT`, else read off between the two points around it; None
+    beyond the ends of the curve.
+    """
+    gap = (curve["density"] / target - 1).abs()
+    return curve.loc[gap.idxmin()] if gap.min() <= EXACT else read_off(curve, target)
 
 
 def read_off(curve: pd.DataFrame, target: float) -> pd.Series | None:
-    """One seed's curve at density `target`; None beyond its ends."""
+    """One run's curve at density `target`, linear in log density; None beyond its ends."""
+    import pandas as pd
+
     if interpolate(curve["density"], curve["top1"], target) is None:
         return None
     row = curve.iloc[-1].copy()
@@ -132,12 +153,8 @@ def read_off(curve: pd.DataFrame, target: float) -> pd.Series | None:
     for column in RATIOS:
         value = interpolate(curve["density"], curve[column].map(log), target)
         row[column] = math.nan if value is None else math.exp(value)
-    row["density"], row["target_density"], row["interpolated"], row["final"] = (
-        target,
-        target,
-        True,
-        False,
-    )
+    row["density"], row["interpolated"], row["final"] = target, True, False
+    row["point"], row["digest"] = pd.NA, pd.NA  # no model of that density was stored
     return row
 
 

@@ -7,92 +7,39 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.tables import speed
-from bench.tables.cells import GROUP
+from bench.tables.cells import GROUP, asked, unreached
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = tuple(
-    [
-        "dataset",
-        "arch",
-        "tier",
-        "variant",
-        "target_density",
-        "block",
-        "method",
-        "family",
-        "n",
-        "top1",
-        "top1_low",
-        "top1_high",
-        "top1_half",
-        "group",
-        "best",
-        "seeds_needed",
-        "top5",
-        "top1_before",
-        "delta_dense",
-        "delta_dense_half",
-        "delta_dense_p",
-        "interpolated",
-        "density",
-        "compression",
-        "parameter_ratio",
-        "theoretical_speedup",
-        "measured_speedup",
-        "speedup_low",
-        "speedup_high",
-        "latency_ms",
-        "latency_path",
-        "latency_setting",
-        "efficiency",
-        "latency_reason",
-        "worst_class_drop",
-        "ece",
-        "epochs",
-        "failed",
-        "reason",
-        "provenance",
-        "device",
-        "runs",
-    ]
-)
-TEXTS = frozenset(
-    [
-        "dataset",
-        "arch",
-        "tier",
-        "variant",
-        "block",
-        "method",
-        "family",
-        "group",
-        "latency_path",
-        "latency_setting",
-        "latency_reason",
-        "reason",
-        "provenance",
-        "device",
-        "runs",
-    ]
-)
+COLUMNS = (
+    *GROUP, "variant", "target_density", "block", "method", "family", "n", "top1", "top1_low",
+    "top1_high", "top1_half", "group", "best", "seeds_needed", "top5", "top1_before", "delta_dense",
+    "delta_dense_half", "delta_dense_p", "interpolated", "density", "compression",
+    "parameter_ratio", "theoretical_speedup", "measured_speedup", "speedup_low", "speedup_high",
+    "latency_ms", "latency_path", "latency_setting", "efficiency", "latency_reason",
+    "worst_class_drop", "ece", "epochs", "failed", "unreached", "reason", "provenance", "device",
+    "runs",
+)  # fmt: skip
+TEXTS = frozenset([
+    *GROUP, "variant", "block", "method", "family", "group", "latency_path", "latency_setting",
+    "latency_reason", "reason", "provenance", "device", "runs",
+])  # fmt: skip
+AVERAGES = (
+    "density", "compression", "parameter_ratio", "theoretical_speedup", "worst_class_drop", "ece",
+    "epochs",
+)  # fmt: skip
 SPENT = ("seconds_pretrain", "seconds_score", "seconds_prune", "seconds_finetune", "seconds")
 
 
 def rows(seeds: pd.DataFrame, points: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
-    """The long table; `seeds` is `cells.cells(points)`.
+    """The long table, times last; `seeds` is `cells.cells(points)`.
 
-    Times stand last. Cells whose seeds all failed are rows too.
+    Cells that no seed fills, since all failed or none reaches the density, are rows too.
     """
-    import pandas as pd
-
+    missing = gaps(points)
+    places = {tuple(row) for row in seeds[GROUP].to_numpy()} | {key[:3] for key in missing}
     table: list[dict[str, Any]] = []
-    places = {
-        tuple(row)
-        for frame in (seeds, points[points["status"] == "failed"])
-        for row in frame[GROUP].to_numpy()
-    }
     for group in sorted(places):
         place = dict(zip(GROUP, group, strict=True))
         part = seeds[(seeds[GROUP] == group).all(axis=1)]
@@ -100,25 +47,30 @@ def rows(seeds: pd.DataFrame, points: pd.DataFrame, latency: pd.DataFrame) -> pd
             (latency["dataset"] == place["dataset"]) & (latency["arch"] == place["arch"])
         ]
         chosen = speed.setting(here)
-        broken = failed(points, place)
         for target, column in part.groupby("target_density", sort=True):
             standing = ranks(column)
             for variant, cell in column.groupby("variant", sort=True):
-                lost = broken.pop((variant, target), [])
+                lost = missing.pop((*group, variant, target), [])
                 row = place | {"variant": variant, "target_density": target} | summary(cell, lost)
                 row |= standing.get(variant, NO_RANK) | speed.measured(cell, here, chosen)
                 table.append(row | {name: cell[name].mean() for name in SPENT})
-        for (variant, target), lost in sorted(broken.items()):
-            table.append(
-                place | {"variant": variant, "target_density": target} | empty(lost) | NO_RANK
-            )
+    for key, lost in missing.items():
+        names = dict(zip((*GROUP, "variant", "target_density"), key, strict=True))
+        table.append(names | empty(lost) | NO_RANK)
+    return ordered(table)
+
+
+def ordered(table: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows as a typed frame: dense nets, methods, controls, each from dense to sparse."""
+    import pandas as pd
+
     frame = pd.DataFrame(table, columns=[*COLUMNS, *SPENT])
     frame[["best", "interpolated"]] = frame[["best", "interpolated"]].eq(True)
-    counts = {"n": "int64", "failed": "int64", "best": "bool", "interpolated": "bool"}
-    floats = {name: "float64" for name in frame.columns if name not in TEXTS and name not in counts}
-    frame = frame.astype(floats | counts)
-    order = {"dense": 0, "method": 1, "control": 2}
-    frame["order"] = frame["block"].map(order)
+    counts = dict.fromkeys(("n", "failed", "unreached"), "int64")
+    flags = dict.fromkeys(("best", "interpolated"), "bool")
+    floats = [name for name in frame.columns if not {name} & (TEXTS | {*counts, *flags})]
+    frame = frame.astype(dict.fromkeys(floats, "float64") | counts | flags)
+    frame["order"] = frame["block"].map({"dense": 0, "method": 1, "control": 2})
     frame = frame.sort_values(
         [*GROUP, "order", "variant", "target_density"],
         ascending=[True] * 5 + [False],
@@ -127,17 +79,19 @@ def rows(seeds: pd.DataFrame, points: pd.DataFrame, latency: pd.DataFrame) -> pd
     return frame[[*COLUMNS, *SPENT]].reset_index(drop=True)
 
 
-def failed(
-    points: pd.DataFrame, place: dict[str, str]
-) -> dict[tuple[str, float], list[dict[str, Any]]]:
-    """Failed runs of one (dataset, arch, tier), by variant and requested density."""
-    part = points[points["status"] == "failed"].drop_duplicates("run")
-    for key, value in place.items():
-        part = part[part[key] == value]
-    found: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for row in part.to_dict("records"):
-        target = 1.0 if row["method"] == "dense" else row["target_density"]
-        found.setdefault((row["variant"], target), []).append(row)
+def gaps(points: pd.DataFrame) -> dict[tuple[Any, ...], list[dict[Any, Any]]]:
+    """Runs that leave a cell empty, by (dataset, arch, tier, variant, requested density).
+
+    Failed runs, a curve's at each density asked of it, and finished curves that end before one.
+    """
+    found: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    for row in points[points["status"] == "failed"].drop_duplicates("run").to_dict("records"):
+        for target in [1.0] if row["method"] == "dense" else asked(row):
+            key = (*(row[name] for name in GROUP), row["variant"], target)
+            found.setdefault(key, []).append(row)
+    for row in unreached(points):
+        key = (*(row[name] for name in GROUP), row["variant"], row["target_density"])
+        found.setdefault(key, []).append(row)
     return found
 
 
@@ -153,15 +107,6 @@ def summary(cell: pd.DataFrame, lost: list[dict[str, Any]]) -> dict[str, Any]:
     }
     delta = stats.paired(own, dense, resolution=1 / first["test_samples"])
     is_dense = first["block"] == "dense"
-    averages = (
-        "density",
-        "compression",
-        "parameter_ratio",
-        "theoretical_speedup",
-        "worst_class_drop",
-        "ece",
-        "epochs",
-    )
     return {
         "block": first["block"],
         "method": first["method"],
@@ -177,41 +122,56 @@ def summary(cell: pd.DataFrame, lost: list[dict[str, Any]]) -> dict[str, Any]:
         "delta_dense_half": math.nan if is_dense else delta.half,
         "delta_dense_p": math.nan if is_dense else delta.p,
         "interpolated": bool(cell["interpolated"].any()),
-        **{name: cell[name].mean() for name in averages},
-        "failed": len(lost),
-        "reason": reasons(lost),
+        **{name: cell[name].mean() for name in AVERAGES},
+        **absence(lost),
         "provenance": first["provenance"],
         "device": first["device"],
         "runs": " ".join(cell["run"]),
     }
 
 
-def empty(lost: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row of a cell whose every seed failed."""
+def empty(lost: list[dict[Any, Any]]) -> dict[str, Any]:
+    """The row of a cell that no seed fills."""
     first = lost[0]
-    block = (
-        "dense"
-        if first["method"] == "dense"
-        else "control"
-        if isinstance(first["like"], str)
-        else "method"
-    )
+    control = "control" if isinstance(first["like"], str) else "method"
     return {
-        "block": block,
+        "block": "dense" if first["method"] == "dense" else control,
         "method": first["method"],
         "family": first["family"],
         "n": 0,
-        "failed": len(lost),
-        "reason": reasons(lost),
+        **absence(lost),
         "provenance": first["provenance"],
         "device": first["device"],
         "runs": " ".join(row["run"] for row in lost),
     }
 
 
-def reasons(lost: list[dict[str, Any]]) -> str | None:
-    """The distinct reasons of failed runs, in one line."""
-    return "; ".join(sorted({str(row["reason"]) for row in lost})) or None
+def absence(lost: list[dict[Any, Any]]) -> dict[str, Any]:
+    """How many seeds failed, how many end before this density, and the distinct reasons."""
+    broken = [row for row in lost if row["status"] == "failed"]
+    short = [row for row in lost if row["status"] != "failed"]
+    reasons = sorted({str(row["reason"]) for row in broken})
+    # a seed that ends above the density and one that begins below it are two different things
+    for side in (True, False):
+        same = [row for row in short if (row["lowest"] > row["target_density"]) == side]
+        if same:
+            high, low = max(row["highest"] for row in same), min(row["lowest"] for row in same)
+            reasons.append(span(high, low))
+    return {
+        "failed": len(broken),
+        "unreached": len(short),
+        "reason": "; ".join(reasons) or None,
+    }
+
+
+def span(high: float, low: float) -> str:
+    """Where curves begin and end, over their seeds."""
+    first, last = f"{high:.3g}", f"{low:.3g}"
+    return (
+        f"its only density is {first}"
+        if first == last
+        else f"its densities run from {first} to {last}"
+    )
 
 
 NO_RANK: dict[str, Any] = {"group": None, "best": False, "seeds_needed": None}

@@ -1,0 +1,259 @@
+"""A suite: what its config file may say, and whether what it says can be run."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from bench.method import Method, MethodError, load, make, names
+from bench.spec import Frozen, Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Control = Literal["random", "magnitude"]
+
+
+class Task(Frozen):
+    """Pairs of data sets and architectures that train alike."""
+
+    datasets: tuple[str, ...] = Field(
+        min_length=1, description="data sets by name, `arrays:<name>`, `folder:<name>`"
+    )
+    architectures: tuple[str, ...] = Field(
+        min_length=1, description="nets by name, or `timm:<name>`"
+    )
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="the dense run's `Recipe` fields"
+    )
+    finetune: dict[str, Any] = Field(
+        default_factory=dict, description="fields that differ beyond the dense start"
+    )
+    weights: str | None = Field(
+        None, description="local checkpoint to start from instead of random weights"
+    )
+
+
+class LatencyConfig(Frozen):
+    """The `latency` section of a config."""
+
+    devices: tuple[Literal["cpu", "cuda", "auto"], ...] = Field(
+        ("auto",),
+        min_length=1,
+        description="where to measure; auto: cuda if there is one, else cpu",
+    )
+    dtypes: tuple[Literal["fp32", "bf16"], ...] = Field(
+        ("fp32", "bf16"),
+        min_length=1,
+        description="each is compared to the dense net in the same dtype",
+    )
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 32), min_length=1, description="samples per call"
+    )
+    threads: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = Field(
+        (1, "all"),
+        min_length=1,
+        description="CPU only: threads per call; all: every core of the process",
+    )
+    seconds_per_cell: float = Field(
+        0.3, gt=0, description="timed seconds per row, the dense calls paired with it included"
+    )
+    compile: bool = Field(
+        False, description="try torch.compile on both sides; first calls are not timed"
+    )
+    paths: tuple[str, ...] = Field(
+        ("dense", "masked_dense"),
+        min_length=1,
+        description="execution paths: files of bench/kernels",
+    )
+    restarts: int = Field(
+        1, ge=1, description="fresh processes whose results are pooled; a win needs three"
+    )
+
+
+class Config(Frozen):
+    """A suite: what to run. The schema of the files in `bench/config`."""
+
+    suite: str = Field(pattern=r"^[a-z0-9_]+$", description="name; results go to results/<suite>")
+    tier: Literal["equal", "paper"] = Field(
+        "equal",
+        description="equal: the same epochs beyond the shared dense start for all; paper: each its paper's",
+    )
+    data_root: str | None = Field(
+        None, description="folder of the data sets; else $BENCH_DATA, else ./data"
+    )
+    download: bool = Field(False, description="let torchvision fetch what is missing")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where runs train; auto: cuda where there is one"
+    )
+    densities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        min_length=1, description="kept fractions of the prunable weights"
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field(
+        min_length=1, description="one run for each"
+    )
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    methods: dict[str, tuple[dict[str, Any], ...]] = Field(
+        {"all": ({},)},
+        description="parameter sets for each method; `all`: every file in methods/ not named here",
+    )
+    controls: tuple[Control, ...] = Field(
+        ("random", "magnitude"),
+        description="run for every method with that method's own layer densities",
+    )
+    runs_per_job: int = Field(
+        1, ge=1, description="runs of one method and pair that share a process"
+    )
+    latency: LatencyConfig | None = Field(
+        LatencyConfig(), description="none: no latency is measured"
+    )
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message names the file and the key."""
+
+
+def read(path: str | Path) -> Config:
+    """The validated config in the YAML file `path`; `ConfigError` names the file, the key and what is allowed."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from None
+    return validate(content, str(path))
+
+
+def validate(content: Any, source: str) -> Config:
+    """`content`, a parsed config, as a `Config`; every value is checked, down to each method's parameters."""
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        # an item that is refused also shortens its list: one fault, one message
+        told = [e for e in error.errors() if e["type"] != "too_short" or not e["input"]]
+        raise ConfigError("\n".join(f"{source}: {_sentence(item)}" for item in told)) from None
+    check(config, source)
+    return config
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "(top level)"
+    if error["type"] == "extra_forbidden":
+        known = {key for part in (Config, Task, Recipe, LatencyConfig) for key in part.model_fields}
+        close = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+        return f"{where}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
+    return f"{where}: {error['msg']}" + (
+        "" if error["type"] == "missing" else f", not {error.get('input')!r}"
+    )
+
+
+def check(config: Config, source: str) -> None:
+    """Raise `ConfigError` for an unknown method, net or data set, a parameter, or a pattern a layer cannot hold."""
+    from bench import data, kernels, models
+
+    known = names()
+    for key, values in (("densities", config.densities), ("seeds", config.seeds)):
+        if len(set(values)) < len(values):
+            raise ConfigError(f"{source}: {key}: {list(values)} names a value twice")
+    if config.latency:
+        for path in config.latency.paths:
+            if path not in kernels.names():
+                known_paths = ", ".join(kernels.names())
+                raise ConfigError(
+                    f"{source}: latency.paths: no execution path {path!r}; there are: {known_paths}"
+                )
+    for name in config.methods:
+        if name != "all" and name not in known:
+            try:
+                load(name)
+            except MethodError as error:
+                raise ConfigError(f"{source}: methods.{name}: {error}") from None
+    for t, task in enumerate(config.tasks):
+        for dataset in task.datasets:
+            if reason := data.unknown(dataset):
+                raise ConfigError(f"{source}: tasks.{t}.datasets: {reason}")
+        for arch in task.architectures:
+            if reason := models.unknown(arch):
+                raise ConfigError(f"{source}: tasks.{t}.architectures: {reason}")
+        for key in ("train", "finetune"):
+            try:
+                recipe(task, key)
+            except ValidationError as error:
+                sentence = _sentence(error.errors()[0])
+                raise ConfigError(f"{source}: tasks.{t}.{key}.{sentence}") from None
+    built = nets(config, source)
+    for name, index, params in variants(config):
+        for density in config.densities if "density" in load(name).model_fields else [None]:
+            full = (
+                params if density is None or "density" in params else {**params, "density": density}
+            )
+            try:
+                method = make(name, full)
+                refuse_pattern(method, built)
+            except ValueError as error:
+                raise ConfigError(f"{source}: methods.{name}.{index}: {error}") from None
+
+
+def nets(config: Config, source: str) -> dict[str, nn.Module]:
+    """`<arch> on <data set>` -> the net on the meta device, without data; `ConfigError` if it does not fit.
+
+    A folder of images or arrays that is not there yet has no known size: its nets are checked when they run.
+    """
+    import torch
+
+    from bench import data, models
+
+    built = {}
+    for t, task in enumerate(config.tasks):
+        for dataset in task.datasets:
+            try:
+                shape, classes = data.describe_shape(dataset, config.data_root)
+            except data.DataError:
+                continue
+            for arch in task.architectures:
+                try:
+                    with torch.device("meta"):
+                        built[f"{arch} on {dataset}"] = models.build(arch, shape, classes)
+                except models.ModelError as error:
+                    raise ConfigError(
+                        f"{source}: tasks.{t}.architectures: {error} ({dataset})"
+                    ) from None
+    return built
+
+
+def refuse_pattern(method: Method, nets: dict[str, nn.Module]) -> None:
+    """Raise `PatternError` if the method's pattern does not fit a layer of a net that the config asks for."""
+    fields = dict(method)
+    pattern = fields.get("pattern", "unstructured")
+    if pattern == "unstructured" or "uneven" not in fields:
+        return
+    from bench.surgery.prune import check as check_pattern
+
+    for pair, model in nets.items():
+        try:
+            check_pattern(model, pattern, fields["density"], fields["uneven"])
+        except ValueError as error:
+            raise ValueError(f"{error} ({pair})") from None
+
+
+def variants(config: Config) -> list[tuple[str, int, dict[str, Any]]]:
+    """(method, index, parameters) of every parameter set that the config schedules, the dense baseline first."""
+    chosen = {n: sets for n, sets in config.methods.items() if n != "all"}
+    if "all" in config.methods:
+        chosen = {n: chosen.get(n, config.methods["all"]) for n in names()}
+    chosen = {
+        "dense": chosen.get("dense", ({},)),
+        **{n: s for n, s in chosen.items() if n != "dense"},
+    }
+    return [(n, i, params) for n, sets in chosen.items() for i, params in enumerate(sets)]
+
+
+def recipe(task: Task, key: str) -> Recipe:
+    """The task's schedule: `finetune` is `train` with the keys that it overrides."""
+    fields = task.train if key == "train" else {**task.train, **task.finetune}
+    return Recipe.model_validate(fields)
