@@ -1,3 +1,6 @@
-"""The pruning benchmark: accuracy, size and measured latency in one row, with intervals and provenance."""
+"""The pruning benchmark: accuracy, size and measured latency in one row.
+
+With intervals and provenance.
+"""
 
 __version__ = "0.1.0"

@@ -23,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse and do one command; the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="A benchmark of neural-network pruning: accuracy, size and measured latency in one row.",
+        description="A benchmark of neural-network pruning: accuracy, size and measured latency "
+        "in one row.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -70,8 +71,13 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
         (["suite"], {"nargs": "?", "help": "suite name or config path; with --plan not needed"}),
         (["--plan"], {"help": "plan.json of the suite"}),
         (["--batch"], {"help": "the batch to do (with --plan)"}),
-        (["--only"], {"default": "", "help": "only runs whose id starts so; what they need is done first"}),
-        (["--threads"], {"type": int, "default": 1, "help": "CPU threads (results depend on it in the last bits)"}),
+        (["--only"], {
+            "default": "", "help": "only runs whose id starts so; what they need is done first",
+        }),
+        (["--threads"], {
+            "type": int, "default": 1,
+            "help": "CPU threads (results depend on it in the last bits)",
+        }),
     ]),
     ("latency", "time the points of one (architecture, data set) pair", "latency", [
         PLAN,
@@ -81,7 +87,9 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
     ("collect", "gather all records into tidy tables", "collect", [PLAN]),
     ("track", "mirror all records in MLflow", "track", [
         PLAN,
-        (["--uri"], {"default": None, "help": "MLflow tracking URI; else the suite's own mlflow.db"}),
+        (["--uri"], {
+            "default": None, "help": "MLflow tracking URI; else the suite's own mlflow.db",
+        }),
     ]),
     ("tables", "comparison tables from tidy tables", "tables", [FOLDER]),
     ("figures", "figures from tidy tables", "figures", [
@@ -94,7 +102,9 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
     ]),
     ("estimate", "predict the time of a suite from past records", "estimate", [
         SUITE,
-        (["--cores"], {"type": int, "default": None, "help": "processes side by side; default: this machine's"}),
+        (["--cores"], {
+            "type": int, "default": None, "help": "processes side by side; default: this machine's",
+        }),
     ]),
     ("methods", "list the methods", "methods", []),
     ("doctor", "what is here, what is missing, what cannot work and why", "doctor", [ROOT]),

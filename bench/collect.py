@@ -1,9 +1,8 @@
 """All records of a suite -> tidy tables (parquet and CSV), one row per observation.
 
-See `results/README.md`.
-
-The same records give the same bytes: rows are sorted, floats are rounded to ten significant digits,
-and what depends on the clock or the machine's load stands in `TIME_COLUMNS`, last.
+The columns are explained in `results/README.md`. The same records give the same bytes: rows are
+sorted, floats are rounded to ten significant digits, and what depends on the clock or the machine's
+load stands in `TIME_COLUMNS`, last.
 """
 
 from __future__ import annotations
@@ -59,10 +58,7 @@ def collect(suite_folder: Path, runs: Iterable[str] | None = None) -> None:
 
 
 def load(folder: Path, runs: Iterable[str] | None = None) -> dict[str, Record]:
-    """Records by run id, sorted.
-
-    `CollectError` lists planned runs that have none, or names a damaged file.
-    """
+    """Records by run id, sorted; `CollectError` lists missing ones, or names a damaged file."""
     names = sorted(
         set(runs)
         if runs is not None
@@ -105,10 +101,7 @@ def one_protocol(records: dict[str, Record], latency: pd.DataFrame) -> None:
 
 
 def no_shared_cell(rows: list[dict[str, Any]]) -> None:
-    """Raise when two runs have the same labels and seed.
-
-    Their mean would be over two different things.
-    """
+    """Raise when two runs have the same labels and seed: one cell would hold two things."""
     seen: dict[tuple[Any, ...], str] = {}
     for row in rows:
         if row["method"] == "dense":  # dense runs of two recipes are told apart by `recipe`
@@ -124,10 +117,7 @@ def no_shared_cell(rows: list[dict[str, Any]]) -> None:
 
 
 def target_density(spec: RunSpec, records: dict[str, Record]) -> float | None:
-    """The density that a run was asked for.
-
-    Its own parameter, its original's (a control), or the default.
-    """
+    """The density asked of a run: its own parameter, its original's (a control), or the default."""
     if "density" in spec.params:
         return float(spec.params["density"])
     if spec.like is not None and spec.like in records:
@@ -156,6 +146,7 @@ def labels(record: Record, records: dict[str, Record]) -> dict[str, Any]:
         "like": spec.like,
         "like_variant": (original.spec.variant or original.spec.method) if original else None,
         "target_density": target_density(spec, records),
+        "densities": " ".join(f"{density:.10g}" for density in spec.densities) or None,
         "recipe": spec.train.model_dump_json(exclude_defaults=True),
     }
 
@@ -241,10 +232,7 @@ def dense_point(record: Record, records: dict[str, Record]) -> Point | None:
 
 
 def measured(point: Point, dense: Point | None) -> dict[str, Any]:
-    """The columns of one operating point.
-
-    Ratios are dense / pruned and missing without a dense model.
-    """
+    """The columns of one operating point; ratios are dense / pruned, empty without a dense net."""
     test, before = point.test, point.before
     return {
         "point": point.index,

@@ -24,15 +24,15 @@ def examine(root: str | None) -> int:
         print(f"[ok]      CUDA: {torch.cuda.get_device_name()}, compute capability {major}.{minor}")
         if major < 8:
             print(
-                "[cannot]  bf16 tensor cores and 2:4 sparsity: they need compute capability 8.0 or more"
+                "[cannot]  bf16 tensor cores and 2:4 sparsity: they need compute capability 8.0 "
+                "or more"
             )
     else:
         print("[cannot]  GPU latency and GPU tests: torch sees no CUDA device; CPU latency works")
     if not torch.backends.mkldnn.is_available():
         print("[cannot]  fast CPU baselines: this torch has no oneDNN")
-    print(
-        f"[{'ok' if shutil.which('chromium') else 'absent'}]  chromium, for the browser test of MLflow"
-    )
+    browser = "ok" if shutil.which("chromium") else "absent"
+    print(f"[{browser}]  chromium, for the browser test of MLflow")
     from bench import data
 
     where = data.root(root)

@@ -26,7 +26,10 @@ def epochs(spec: RunSpec) -> float:
 
 
 def rates(records: list[Record]) -> dict[tuple[str, ...], list[float]]:
-    """Seconds per epoch of past runs, by (method, arch, data set), (arch, data set) and (data set)."""
+    """Seconds per epoch of past runs.
+
+    By (method, arch, data set), by (arch, data set) and by (data set).
+    """
     found: dict[tuple[str, ...], list[float]] = defaultdict(list)
     for record in records:
         count = epochs(record.spec)
@@ -38,12 +41,13 @@ def rates(records: list[Record]) -> dict[tuple[str, ...], list[float]]:
 
 
 def report(plan: Plan, results: Path, cores: int | None) -> str:
-    """Predicted time of what `plan` has not done yet, by pair; pairs without a past run of any kind are named."""
+    """Predicted time of what `plan` has not done yet, by pair.
+
+    Pairs without a past run of any kind are named.
+    """
     records = [read(file.parent) for file in sorted(results.glob("*/runs/*/record.json"))]
-    known, done = (
-        rates(records),
-        {r.id for r in records if (results / plan.config.suite / "runs" / r.id).exists()},
-    )
+    known = rates(records)
+    done = {r.id for r in records if (results / plan.config.suite / "runs" / r.id).exists()}
     cores = cores or os.cpu_count() or 1
     seconds: dict[str, float] = defaultdict(float)
     counted: dict[str, int] = defaultdict(int)
@@ -60,16 +64,19 @@ def report(plan: Plan, results: Path, cores: int | None) -> str:
             seconds[pair] += rate * epochs(spec)
             counted[pair] += 1
     lines = [
-        f"suite {plan.config.suite}: {len(plan.runs)} runs, {len(done & set(plan.runs))} of them done"
+        f"suite {plan.config.suite}: {len(plan.runs)} runs, "
+        f"{len(done & set(plan.runs))} of them done"
     ]
     for pair in sorted(seconds):
         lines.append(f"  {pair}: {counted[pair]} runs, {seconds[pair] / 3600:.2f} process-hours")
     for pair, count in sorted(blind.items()):
         lines.append(
-            f"  {pair}: {count} runs, unknown: no past run on this data set; do one to learn its speed"
+            f"  {pair}: {count} runs, unknown: no past run on this data set; "
+            "do one to learn its speed"
         )
     total = sum(seconds.values())
     lines.append(
-        f"predicted: {total / 3600:.2f} process-hours, {total / cores / 60:.0f} minutes on {cores} processes"
+        f"predicted: {total / 3600:.2f} process-hours, "
+        f"{total / cores / 60:.0f} minutes on {cores} processes"
     )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a method is: a frozen set of hyper-parameters and one function, `compress`. And how to find one.
+"""What a method is, a frozen set of hyper-parameters and one function, `compress`; how to find one.
 
 A method is a file in `methods/`; its name is the file's name. `methods/README.md` is the contract.
 """
@@ -46,7 +46,10 @@ class Method(BaseModel):
     steered: ClassVar[bool] = True
     """Reaches the density it is asked for; otherwise its density is a result."""
     rewinds: ClassVar[bool] = False
-    """Trains from (nearly) untrained weights again, so with the dense run's recipe instead of fine-tuning's."""
+    """Trains from (nearly) untrained weights again.
+
+    So it trains with the dense run's recipe instead of fine-tuning's.
+    """
     paper: ClassVar[dict[str, Any]] = {}
     """The paper tier's training schedule: `Recipe` fields that replace the config's."""
 
@@ -54,8 +57,9 @@ class Method(BaseModel):
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Prune `model`, spending training through `trainer`; yield each operating point.
 
-        The model is the method's own copy: change it in place or replace it. What is yielded is a plain
-        module whose pruned weights are exact zeros or gone; the harness measures it before it asks for more.
+        The model is the method's own copy: change it in place or replace it. What is yielded is a
+        plain module whose pruned weights are exact zeros or gone; the harness measures it before it
+        asks for more.
         """
 
 
@@ -74,7 +78,10 @@ def names() -> tuple[str, ...]:
 
 @cache
 def load(name: str) -> type[Method]:
-    """The class of the method `name`; `MethodError` if there is no such file or it holds no single method."""
+    """The class of the method `name`.
+
+    Raises `MethodError` if there is no such file or it holds no single method.
+    """
     if name not in names():
         close = difflib.get_close_matches(name, names(), 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
@@ -95,7 +102,10 @@ def load(name: str) -> type[Method]:
 
 
 def make(name: str, params: dict[str, Any]) -> Method:
-    """The method `name` with these parameters; `MethodError` names the parameter that is refused."""
+    """The method `name` with these parameters.
+
+    `MethodError` names the parameter that is refused.
+    """
     try:
         return load(name)(**params)
     except ValidationError as error:

@@ -23,8 +23,8 @@ class Plan:
     def batches(self) -> dict[str, tuple[str, ...]]:
         """Job name -> the runs that one process does one after the other.
 
-        A batch holds runs of one method on one pair that need the same kind of predecessor, so batches depend on
-        each other as their runs do, without a cycle.
+        A batch holds runs of one method on one pair that need the same kind of predecessor, so
+        batches depend on each other as their runs do, without a cycle.
         """
         gathered: dict[str, list[str]] = {}
         for run, spec in self.runs.items():
@@ -66,7 +66,10 @@ class Plan:
         return {slug(s.dataset): s.dataset for s in self.runs.values()}
 
     def timed(self, pair: str) -> tuple[str, ...]:
-        """The runs whose points the latency job of `pair` measures: those of the first seed, without controls."""
+        """The runs whose points the latency job of `pair` measures.
+
+        Those of the first seed, without controls.
+        """
         arch, dataset = self.pairs[pair]
         first = min(self.config.seeds)
         return tuple(
@@ -77,7 +80,10 @@ class Plan:
 
 
 def expand(config: Config) -> Plan:
-    """All runs of `config`: every parameter set x pair x density x seed, with its dense baseline and its controls."""
+    """All runs of `config`, and what each needs.
+
+    Every parameter set x pair x density x seed, with its dense baseline and its controls.
+    """
     runs: dict[str, RunSpec] = {}
     needs: dict[str, tuple[str, ...]] = {}
 
@@ -127,7 +133,7 @@ def expand(config: Config) -> Plan:
 
 
 def baseline(spec: RunSpec) -> RunSpec:
-    """The dense run that `spec` starts from and is compared to; it is the same one in both tiers."""
+    """The dense run that `spec` starts from and is compared to; the same one in both tiers."""
     return RunSpec(
         method="dense",
         method_version=load("dense").version,
@@ -141,7 +147,10 @@ def baseline(spec: RunSpec) -> RunSpec:
 
 
 def densities(name: str, params: dict[str, Any], config: Config) -> list[dict[str, Any]]:
-    """`params` once for every density; once with the lowest where one run yields the whole curve."""
+    """`params` once for every density.
+
+    Only once, with the lowest, where one run yields the whole curve.
+    """
     method = load(name)
     if "density" not in method.model_fields or "density" in params:
         return [params]
@@ -150,7 +159,10 @@ def densities(name: str, params: dict[str, Any], config: Config) -> list[dict[st
 
 
 def controls(spec: RunSpec, kinds: tuple[Control, ...]) -> list[tuple[str, dict[str, Any]]]:
-    """The (method, parameters) that get `spec`'s layer densities; no method is its own control, and random has none."""
+    """The (method, parameters) that get `spec`'s layer densities.
+
+    No method is its own control, and random has none.
+    """
     pattern = getattr(make(spec.method, spec.params), "pattern", "unstructured")
     fields = {} if pattern == "unstructured" else {"pattern": pattern, "uneven": "dense"}
     return [

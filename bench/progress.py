@@ -12,7 +12,8 @@ from contextlib import contextmanager
 def watcher(title: str) -> Iterator[Callable[[str], None]]:
     """A function that shows one line of progress under `title` on standard error.
 
-    On a terminal the line replaces the one before; in a file each is a line of its own, with the time.
+    On a terminal the line replaces the one before; in a file each is a line of its own, with the
+    time.
     """
     live = sys.stderr.isatty()
 

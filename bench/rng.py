@@ -1,4 +1,4 @@
-"""Named random streams: one seed gives every purpose its own stream, so that no draw disturbs another.
+"""Named random streams: one seed gives every purpose its own, so that no draw disturbs another.
 
 All methods of one seed share `init`, `data` and `augment`, so differences between them are paired.
 """
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def seed(*names: str | int) -> int:
-    """A 63-bit seed that depends on every name and on nothing else (no global state, no hash salt)."""
+    """A 63-bit seed that depends on every name and on nothing else.
+
+    No global state and no hash salt enters it.
+    """
     digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -29,7 +32,10 @@ def generator(*names: str | int, device: str = "cpu") -> torch.Generator:
 
 @contextmanager
 def forked(*names: str | int) -> Iterator[None]:
-    """Torch's global generators at the start of the stream `names`; afterwards as they were before."""
+    """Torch's global generators at the start of the stream `names`.
+
+    Afterwards they are as they were before.
+    """
     import torch
 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):

@@ -1,4 +1,7 @@
-"""Do one run: start, compress, measure each operating point, leave a record. Nothing half-done looks finished."""
+"""Do one run: start, compress, measure each operating point, leave a record.
+
+Nothing half-done looks finished: a run's folder gets its name when its record is written.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,9 @@ def run(
 ) -> Record:
     """The record of `spec`, from `suite/runs/<id>` if it is there, else by doing the run.
 
-    A loss that is no number, a collapsed layer, memory that runs out and a density out of reach end in a record
-    with status `failed` and the reason; any other exception is a fault and leaves no record.
+    A loss that is no number, a collapsed layer, memory that runs out and a density out of reach end
+    in a record with status `failed` and the reason; any other exception is a fault and leaves no
+    record.
     """
     folder = suite / "runs" / spec.id
     if (folder / "record.json").exists():
@@ -58,6 +62,7 @@ def run(
     work = Work(spec, suite, partial, data_root, resolve(device), watch)
     record = work.do()
     (partial / "record.json").write_text(record.model_dump_json(indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)  # left where somebody deleted only the record
     partial.rename(folder)
     return record
 
@@ -86,13 +91,8 @@ class Work:
         device: torch.device,
         watch: Callable[[str], None],
     ) -> None:
-        self.spec, self.suite, self.folder, self.device, self.watch = (
-            spec,
-            suite,
-            folder,
-            device,
-            watch,
-        )
+        self.spec, self.suite, self.folder = spec, suite, folder
+        self.device, self.watch = device, watch
         self.data = datasets.load(spec.dataset, root, device=str(device))
         self.dense = None if spec.finetune is None else read(suite / "runs" / baseline(spec).id)
         self.points: list[Point] = []
@@ -111,33 +111,21 @@ class Work:
         """Do the run and return its record."""
         started, clock = datetime.now(UTC), time.perf_counter()
         initial = self.initial()
-        status, reason = "ok", None
         with (self.folder / "history.jsonl").open("w") as history:
+
+            def log(line: dict[str, Any]) -> None:
+                print(json.dumps(line), file=history)
+
             trainer = Trainer(
-                self.spec,
-                self.data,
-                self.device,
-                self.initial,
-                self.budget(),
-                lambda line: print(json.dumps(line), file=history),
-                self.watch,
+                self.spec, self.data, self.device, self.initial, self.budget(), log, self.watch
             )
-            try:
-                if self.dense and self.dense.status == "failed":
-                    raise TrainingFailed(
-                        f"its dense start {self.dense.id} failed: {self.dense.reason}"
-                    )
-                for method in self.methods():
-                    self.follow(method, trainer)
-            except FAILURES as error:
-                status, reason = "failed", f"{type(error).__name__}: {error}"
-                self.watch(f"failed: {reason}")
+            reason = self.attempt(trainer)
         write_rows(self.folder / "layers.csv", self.rows)
         pretrained = self.dense.ledger if self.dense and self.method_class.start == "dense" else ()
         return Record(
             id=self.spec.id,
             spec=self.spec,
-            status=status,
+            status="ok" if reason is None else "failed",
             reason=reason,
             dense=self.dense.id if self.dense else None,
             points=tuple(
@@ -152,6 +140,19 @@ class Work:
             seconds=round(time.perf_counter() - clock, 3),
             peak_memory=peak_memory(self.device),
         )
+
+    def attempt(self, trainer: Trainer) -> str | None:
+        """Follow the method to its end; the reason if one of `FAILURES` ends it, else none."""
+        try:
+            if self.dense and self.dense.status == "failed":
+                raise TrainingFailed(f"its dense start {self.dense.id} failed: {self.dense.reason}")
+            for method in self.methods():
+                self.follow(method, trainer)
+        except FAILURES as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.watch(f"failed: {reason}")
+            return reason
+        return None
 
     @property
     def method_class(self) -> type[Method]:
@@ -168,7 +169,10 @@ class Work:
         return beyond + (self.spec.train.epochs if self.method_class.start == "init" else 0)
 
     def methods(self) -> Iterator[Method]:
-        """The method; for a control, once for every operating point of the run whose layer densities it copies."""
+        """The method once; for a control, once for every operating point that it copies.
+
+        Each time with the layer densities of that point of the run `spec.like`.
+        """
         method = make(self.spec.method, self.spec.params)
         if self.spec.like is None:
             yield method
@@ -182,30 +186,26 @@ class Work:
         for point in nearest(record.points, self.spec.densities):
             other = store.load(source / "points" / str(point.index))
             if getattr(method, "pattern", "") == "channel":
-                counts = {
-                    group.name: group.size for group in channels.groups(other, self.data.shape)
-                }
+                counts = {g.name: g.size for g in channels.groups(other, self.data.shape)}
             else:
-                counts = {
-                    name: int(weight.count_nonzero()) for name, weight in prunable(other).items()
-                }
+                counts = {n: int(w.count_nonzero()) for n, w in prunable(other).items()}
             yield method.model_copy(update={"allocation": counts})
 
     def follow(self, method: Method, trainer: Trainer) -> None:
         """Run `method` from its start and measure every point that it yields."""
         if method.start == "dense":
-            model = store.load(self.suite / "runs" / baseline(self.spec).id / "points" / "0").to(
-                self.device
-            )
+            start = self.suite / "runs" / baseline(self.spec).id / "points" / "0"
+            model = store.load(start).to(self.device)
         else:
             model = self.initial()
-        # a control does this once for each point that it copies: each time from the same batches, counted anew
+        # a control does this once for each point that it copies: each time from the same batches,
+        # counted anew
         trainer.step, self.epochs_before = 0, trainer.epochs_spent
         clock, counted = time.perf_counter(), trainer.ledger.seconds()
         points = method.compress(model, trainer)
         while True:
             yielded = next(points, None)
-            # what a method spends outside training, scoring and validation is the cost of pruning itself
+            # what a method spends outside training, scoring and validation is the cost of pruning
             rest = time.perf_counter() - clock - (trainer.ledger.seconds() - counted)
             trainer.ledger.add("prune", seconds=max(0.0, rest))
             if yielded is None:
@@ -216,7 +216,10 @@ class Work:
             clock, counted = time.perf_counter(), trainer.ledger.seconds()
 
     def measure(self, model: nn.Module, trainer: Trainer) -> None:
-        """Measure `model` as the next operating point, and store it. Only here is the test split opened."""
+        """Measure `model` as the next operating point, and store it.
+
+        Only here is the test split opened.
+        """
         index = len(self.points)
         was_training = model.training
         model.eval()
@@ -253,7 +256,10 @@ class Work:
 
 
 def nearest(points: tuple[Point, ...], densities: tuple[float, ...]) -> list[Point]:
-    """The last point, and for each of `densities` but the lowest the point nearest in ratio; each point once."""
+    """The last point, and for each of `densities` but the lowest the point nearest in ratio.
+
+    Each point once, in the order of the run.
+    """
     higher = sorted(densities)[1:]
     chosen = {
         min(points, key=lambda p: abs(math.log(max(p.density, 1e-9) / d))).index for d in higher
@@ -270,7 +276,10 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def refuse_tricks(model: nn.Module, method: str) -> None:
-    """Raise `MethodError` if a yielded model is not plain: it would be measured as something that nobody can ship."""
+    """Raise `MethodError` if a yielded model is not plain.
+
+    It would be measured as something that nobody can ship.
+    """
     for name, module in model.named_modules():
         if nn.utils.parametrize.is_parametrized(module):
             raise MethodError(

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def optimizer(
     model: nn.Module, recipe: Recipe, groups: tuple[dict[str, Any], ...]
 ) -> torch.optim.Optimizer:
-    """A fresh optimiser of the model's parameters and of `groups`; a parameter in a group is only there."""
+    """A fresh optimiser of the model's parameters and of `groups`.
+
+    A parameter in a group is only there.
+    """
     apart = {id(p) for group in groups for p in group["params"]}
     own = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
     every = [{"params": own}, *({"lr": recipe.lr, **group} for group in groups)]
@@ -55,8 +58,8 @@ def factor(step: int, total: int, per_epoch: int, recipe: Recipe) -> float:
 class Batches:
     """The training batches of one (data set, seed), the same for every method; step counts from 0.
 
-    Each epoch has a permutation of its own stream and each step its own augmentation stream, so a batch depends
-    on the step's number alone, and a training may stop and go on anywhere.
+    Each epoch has a permutation of its own stream and each step its own augmentation stream, so a
+    batch depends on the step's number alone, and a training may stop and go on anywhere.
     """
 
     def __init__(self, data: Dataset, seed: int, recipe: Recipe) -> None:

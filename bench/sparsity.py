@@ -10,10 +10,11 @@ from torch import Tensor
 
 
 def pq_index(w: Tensor, p: float = 0.5, q: float = 1.0, kept: Tensor | None = None) -> Tensor:
-    """I_{p,q} of each row of `w` (..., n) in float64: 1 - d^(1/q - 1/p) |w|_p / |w|_q, larger is sparser.
+    """The PQ Index I_{p,q} of each row of `w` (..., n), in float64; larger is sparser.
 
-    `kept` (bool, like `w`) names the entries that count, d of them in a row; all by default. As in the authors'
-    code the index is 0 where d = 0 or all entries are zero, and rounding below 0 becomes 0.
+    I = 1 - d^(1/q - 1/p) |w|_p / |w|_q. `kept` (bool, like `w`) names the entries that count, d of
+    them in a row; all by default. As in the authors' code the index is 0 where d = 0 or all entries
+    are zero, and rounding below 0 becomes 0.
     """
     if not 0 < p < q:
         raise ValueError(f"the PQ Index needs 0 < p < q, not p = {p:g}, q = {q:g}")
@@ -33,12 +34,18 @@ def pq_index(w: Tensor, p: float = 0.5, q: float = 1.0, kept: Tensor | None = No
 
 
 def retained(index: Tensor, p: float, q: float, eta: float = 0.0) -> Tensor:
-    """Theorem 2: the fraction r / d that must be kept, (1 + eta)^(-q/(q-p)) (1 - I)^(qp/(q-p)); like `index`."""
+    """Theorem 2: the fraction r / d that must be kept; of the shape of `index`.
+
+    (1 + eta)^(-q/(q-p)) (1 - I)^(qp/(q-p)).
+    """
     return (1 + eta) ** (-q / (q - p)) * (1 - index).pow(q * p / (q - p))
 
 
 def gini(w: Tensor) -> float:
-    """Gini index of |w| (flat), 0 for a constant vector, towards 1 for a sparse one (Hurley and Rickard, 2009)."""
+    """Gini index of |w| (flat), after Hurley and Rickard, 2009.
+
+    0 for a constant vector, towards 1 for a sparse one.
+    """
     size = w.detach().double().abs().flatten().sort().values
     n, total = len(size), size.sum()
     if total == 0:

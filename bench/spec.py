@@ -45,7 +45,8 @@ class Recipe(Frozen):
     )
     milestones: tuple[float, ...] = Field(
         (0.5, 0.75),
-        description="step schedule: fractions of the training after which lr is multiplied by gamma",
+        description="step schedule: fractions of the training after which lr is multiplied by "
+        "gamma",
     )
     gamma: float = Field(0.1, gt=0, le=1, description="step schedule: the factor at each milestone")
     warmup: float = Field(0, ge=0, description="epochs of linear warm-up")
@@ -57,7 +58,8 @@ class Recipe(Frozen):
     compile: bool = Field(False, description="torch.compile the forward pass")
     augment: tuple[Literal["crop", "flip"], ...] = Field(
         (),
-        description="crop: random crop after 4 pixels of reflect padding; flip: random horizontal flip",
+        description="crop: random crop after 4 pixels of reflect padding; "
+        "flip: random horizontal flip",
     )
     label_smoothing: float = Field(0, ge=0, lt=1, description="mass spread over the other classes")
 
@@ -80,7 +82,8 @@ class RunSpec(Frozen):
     seed: int = Field(0, ge=0)
     densities: tuple[float, ...] = Field(
         (),
-        description="the operating points asked of a run that yields a curve; its budget pays for each",
+        description="the operating points asked of a run that yields a curve; "
+        "its budget pays for each",
     )
     like: str | None = Field(
         None, description="a control: id of the run whose layer densities it copies"
@@ -93,7 +96,10 @@ class RunSpec(Frozen):
 
     @property
     def id(self) -> str:
-        """`<method>-<arch>-<dataset>-s<seed>-<8 hex>`; the hash covers every non-default field but `variant`."""
+        """`<method>-<arch>-<dataset>-s<seed>-<8 hex>`.
+
+        The hash covers every non-default field but `variant`.
+        """
         content = self.model_dump(mode="json", exclude={"variant"}, exclude_defaults=True)
         content["protocol"] = self.protocol
         digest = hashlib.sha256(
@@ -103,7 +109,7 @@ class RunSpec(Frozen):
 
 
 def slug(name: str) -> str:
-    """`name` with everything that a file name, a wildcard or a tag could trip over replaced by a dot."""
+    """`name` as a file name, a wildcard or a tag can hold it: a dot for anything else."""
     return re.sub(r"[^A-Za-z0-9_]+", ".", name).strip(".")
 
 

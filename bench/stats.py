@@ -1,6 +1,4 @@
-"""Statistics for a handful of seeds.
-
-T intervals, paired differences, tie groups, seeds that are needed.
+"""Statistics for a handful of seeds: t intervals, paired differences, ties, seeds needed.
 
 With fewer than eight seeds a bootstrap over seeds is far too narrow, so means and differences carry
 Student-t intervals. What cannot be tested (one seed) is nan, never zero. Pure numpy and scipy.
@@ -35,10 +33,7 @@ class Interval(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Mean of the per-seed differences a - b over the `n` shared seeds, its t interval.
-
-    Two-sided p and sd.
-    """
+    """The per-seed differences a - b over `n` shared seeds: mean, t interval, two-sided p, sd."""
 
     difference: float
     low: float
@@ -70,12 +65,10 @@ def mean(values: Iterable[float], level: float = 0.95) -> Interval:
 def paired(a: Seeds, b: Seeds, level: float = 0.95, resolution: float = 0.0) -> Paired:
     """Paired t comparison over the seeds that both have.
 
-    Without spread, p is 1 (equal) or 0 (not equal).
-
-    `resolution` is the step of the values (1 / test samples for an accuracy). Accuracies are
-    counts: with three seeds all differences are often the *same* count, and a spread of zero would
-    make one image significant. The sd is therefore never taken below that of the rounding of a
-    difference, resolution / sqrt(6).
+    Without any spread p is 1 (equal) or 0 (not equal). `resolution` is the step of the values (1 /
+    test samples for an accuracy). Accuracies are counts: with three seeds all differences are often
+    the *same* count, and a spread of zero would make one image significant. The sd is therefore
+    never taken below that of the rounding of a difference, resolution / sqrt(6).
     """
     shared = sorted(set(a) & set(b))
     differences = np.asarray([a[seed] - b[seed] for seed in shared], dtype=float)
@@ -93,10 +86,7 @@ def paired(a: Seeds, b: Seeds, level: float = 0.95, resolution: float = 0.0) -> 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the given order.
-
-    Nan (not testable) stays nan and is not counted.
-    """
+    """Holm's adjusted p values, in the given order; nan (not testable) stays, uncounted."""
     p = np.asarray(p_values, dtype=float)
     adjusted = np.full(len(p), math.nan)
     tested = np.flatnonzero(~np.isnan(p))
@@ -109,9 +99,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def tie_groups(
     values: Mapping[str, Seeds], alpha: float = 0.05, resolution: float = 0.0
 ) -> list[tuple[str, ...]]:
-    """Groups of variants, best first.
-
-    Each is its best variant and all that the seeds cannot tell from it.
+    """Groups of variants, best first: a leader and all that the seeds cannot tell from it.
 
     The second group is made the same way from those that the first left over, and so on. Higher is
     better. Comparisons are paired by seed and Holm-corrected over *all* pairs of the variants at
@@ -137,10 +125,7 @@ def tie_groups(
 
 
 def power(gap: float, sd: float, n: int, alpha: float = 0.05) -> float:
-    """Chance that a paired two-sided t test over `n` seeds sees a true `gap`.
-
-    `sd` is that of the differences.
-    """
+    """Chance that a paired t test over `n` seeds sees a true `gap`; `sd`: of the differences."""
     critical = stats.t.ppf(1 - alpha / 2, n - 1)
     shift = abs(gap) / sd * math.sqrt(n)
     return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
@@ -149,10 +134,7 @@ def power(gap: float, sd: float, n: int, alpha: float = 0.05) -> float:
 def seeds_needed(
     gap: float, sd: float, target: float = 0.8, alpha: float = 0.05, limit: int = 10_000
 ) -> int | None:
-    """Fewest seeds that resolve `gap` with that power.
-
-    None when there is no gap, or above `limit`.
-    """
+    """Fewest seeds that resolve `gap` with that power; None without a gap, or above `limit`."""
     if not (abs(gap) > 0 and math.isfinite(gap) and math.isfinite(sd)):
         return None
     if sd <= 0 or abs(gap) / sd > 30:
@@ -189,9 +171,7 @@ def ratio_interval(
 
 
 def interpolate(densities: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """Value of a curve at density `target`, linear in log density.
-
-    None outside of the curve's range.
+    """Value of a curve at density `target`, linear in log density; None outside of its range.
 
     Never extrapolates. Points without a value are skipped; points of equal density are averaged.
     """

@@ -81,7 +81,8 @@ class Config(Frozen):
     suite: str = Field(pattern=r"^[a-z0-9_]+$", description="name; results go to results/<suite>")
     tier: Literal["equal", "paper"] = Field(
         "equal",
-        description="equal: the same epochs beyond the shared dense start for all; paper: each its paper's",
+        description="equal: the same epochs beyond the shared dense start for all; "
+        "paper: each its paper's",
     )
     data_root: str | None = Field(
         None, description="folder of the data sets; else $BENCH_DATA, else ./data"
@@ -118,7 +119,10 @@ class ConfigError(ValueError):
 
 
 def read(path: str | Path) -> Config:
-    """The validated config in the YAML file `path`; `ConfigError` names the file, the key and what is allowed."""
+    """The validated config in the YAML file `path`.
+
+    `ConfigError` names the file, the key and what is allowed.
+    """
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text())
@@ -130,7 +134,10 @@ def read(path: str | Path) -> Config:
 
 
 def validate(content: Any, source: str) -> Config:
-    """`content`, a parsed config, as a `Config`; every value is checked, down to each method's parameters."""
+    """`content`, a parsed config, as a `Config`.
+
+    Every value is checked, down to each method's parameters.
+    """
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
@@ -153,7 +160,11 @@ def _sentence(error: Any) -> str:
 
 
 def check(config: Config, source: str) -> None:
-    """Raise `ConfigError` for an unknown method, net or data set, a parameter, or a pattern a layer cannot hold."""
+    """Raise `ConfigError` for what `config` names and what cannot be run.
+
+    An unknown method, net or data set, a parameter that is refused, or a pattern that a layer
+    cannot hold.
+    """
     from bench import data, kernels, models
 
     known = names()
@@ -200,9 +211,10 @@ def check(config: Config, source: str) -> None:
 
 
 def nets(config: Config, source: str) -> dict[str, nn.Module]:
-    """`<arch> on <data set>` -> the net on the meta device, without data; `ConfigError` if it does not fit.
+    """`<arch> on <data set>` -> the net on the meta device, without data.
 
-    A folder of images or arrays that is not there yet has no known size: its nets are checked when they run.
+    Raises `ConfigError` if a net does not fit its data set. A folder of images or arrays that is
+    not there yet has no known size: its nets are checked when they run.
     """
     import torch
 
@@ -227,7 +239,10 @@ def nets(config: Config, source: str) -> dict[str, nn.Module]:
 
 
 def refuse_pattern(method: Method, nets: dict[str, nn.Module]) -> None:
-    """Raise `PatternError` if the method's pattern does not fit a layer of a net that the config asks for."""
+    """Raise `ValueError` if the method's pattern does not fit a layer of one of `nets`.
+
+    `nets`: those that the config asks for, as `nets(config, source)` builds them.
+    """
     fields = dict(method)
     pattern = fields.get("pattern", "unstructured")
     if pattern == "unstructured" or "uneven" not in fields:
@@ -242,7 +257,10 @@ def refuse_pattern(method: Method, nets: dict[str, nn.Module]) -> None:
 
 
 def variants(config: Config) -> list[tuple[str, int, dict[str, Any]]]:
-    """(method, index, parameters) of every parameter set that the config schedules, the dense baseline first."""
+    """(method, index, parameters) of every parameter set that the config schedules.
+
+    The dense baseline comes first.
+    """
     chosen = {n: sets for n, sets in config.methods.items() if n != "all"}
     if "all" in config.methods:
         chosen = {n: chosen.get(n, config.methods["all"]) for n in names()}

@@ -1,7 +1,4 @@
-"""Tidy tables on disk.
-
-Column types, order of rows, and files whose bytes depend on nothing but their content.
-"""
+"""Tidy tables on disk: types, order of rows, and files that depend on nothing but their content."""
 
 from __future__ import annotations
 
@@ -15,122 +12,50 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIME_COLUMNS = (
-    "seconds_pretrain",
-    "seconds_score",
-    "seconds_prune",
-    "seconds_finetune",
-    "seconds",
-    "peak_memory",
-    "started",
-)
-"""Columns that differ between two executions of the same specs.
-
-They are the last ones of a table.
-"""
+    "seconds_pretrain", "seconds_score", "seconds_prune", "seconds_finetune", "seconds",
+    "peak_memory", "started",
+)  # fmt: skip
+"""Columns that differ between two executions of the same specs; they stand last in a table."""
 
 SORT = {
     "runs": ["dataset", "arch", "variant", "run"],
     "points": ["dataset", "arch", "variant", "run", "point"],
     "layers": ["run", "point"],
     "history": ["run"],
-    "latency": [
-        "dataset",
-        "arch",
-        "device",
-        "dtype",
-        "batch",
-        "run",
-        "point",
-        "path",
-        "mode",
-        "layout",
-    ],
-}
+    "latency": ["dataset", "arch", "device", "dtype", "batch", "run", "point", "path", "mode",
+                "layout"],
+}  # fmt: skip
 """The tables and the columns that order their rows; ties keep the order of the source file."""
 
 TYPES = {
-    "string": "run variant method family arch dataset tier like like_variant params recipe "
-    "finetune status reason "
-    "digest dense initial dataset_digest licence device torch git_commit provenance started layer "
-    "shape event "
-    "phase path mode device_name dtype layout throttle",
+    "string": "run variant method family arch dataset tier like like_variant densities params "
+    "recipe finetune status reason digest dense initial dataset_digest licence device torch "
+    "git_commit provenance started layer shape event phase path mode device_name dtype layout "
+    "throttle",
     "Int64": "seed point points parameters nonzeros bits bits_dense bits_csr bits_bitmap macs "
-    "effective_macs "
-    "samples test_samples classes protocol method_version peak_memory weights step batch threads "
-    "n round",
+    "effective_macs samples test_samples classes protocol method_version peak_memory weights step "
+    "batch threads n round",
     "boolean": "final",
 }
 """Type of each fixed column; what is not named is a float64."""
 
 DTYPES = {column: dtype for dtype, columns in TYPES.items() for column in columns.split()}
 
-LAYERS = tuple(
-    [
-        "run",
-        "point",
-        "layer",
-        "shape",
-        "weights",
-        "nonzeros",
-        "density",
-        "macs",
-        "effective_macs",
-        "bits",
-    ]
-)
-HISTORY = tuple(
-    [
-        "run",
-        "event",
-        "phase",
-        "epoch",
-        "step",
-        "round",
-        "layer",
-        "loss",
-        "accuracy",
-        "validation",
-        "lr",
-    ]
-)
-LATENCY = tuple(
-    [
-        "dataset",
-        "arch",
-        "run",
-        "point",
-        "path",
-        "mode",
-        "device",
-        "device_name",
-        "dtype",
-        "layout",
-        "batch",
-        "threads",
-        "n",
-        "median_ms",
-        "p5_ms",
-        "p25_ms",
-        "p75_ms",
-        "p95_ms",
-        "min_ms",
-        "speedup",
-        "speedup_low",
-        "speedup_high",
-        "output_error",
-        "status",
-        "reason",
-        "digest",
-        "load_before",
-        "load_after",
-        "clock_mhz",
-        "power_w",
-        "temperature_c",
-        "throttle",
-        "protocol",
-        "torch",
-    ]
-)
+LAYERS = (
+    "run", "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs",
+    "bits",
+)  # fmt: skip
+HISTORY = (
+    "run", "event", "phase", "epoch", "step", "round", "layer", "loss", "accuracy", "validation",
+    "lr",
+)  # fmt: skip
+LATENCY = (
+    "dataset", "arch", "run", "point", "path", "mode", "device", "device_name", "dtype", "layout",
+    "batch", "threads", "n", "median_ms", "p5_ms", "p25_ms", "p75_ms", "p95_ms", "min_ms",
+    "speedup", "speedup_low", "speedup_high", "output_error", "status", "reason", "digest",
+    "load_before", "load_after", "clock_mhz", "power_w", "temperature_c", "throttle", "protocol",
+    "torch",
+)  # fmt: skip
 
 
 class TidyError(ValueError):
@@ -138,10 +63,7 @@ class TidyError(ValueError):
 
 
 def layers(folder: Path, runs: Iterable[str]) -> pd.DataFrame:
-    """`<folder>/<run>/layers.csv` of all runs in one table.
-
-    A run that failed early may have none.
-    """
+    """`<folder>/<run>/layers.csv` of all runs in one table; one that failed early may have none."""
     return csv_table([(run, folder / run / "layers.csv") for run in runs], LAYERS)
 
 
@@ -152,10 +74,7 @@ def latency(folder: Path, runs: set[str]) -> pd.DataFrame:
 
 
 def csv_table(files: list[tuple[str | None, Path]], columns: tuple[str, ...]) -> pd.DataFrame:
-    """The CSV files that exist, one below the other, with typed `columns`.
-
-    `TidyError` names a file that lacks one.
-    """
+    """The CSV files that exist, stacked, with typed `columns`; `TidyError` where one is lacking."""
     import pandas as pd
 
     tables = [typed(pd.DataFrame(columns=list(columns)))]
@@ -176,10 +95,7 @@ def csv_table(files: list[tuple[str | None, Path]], columns: tuple[str, ...]) ->
 
 
 def history(folder: Path, runs: Iterable[str]) -> pd.DataFrame:
-    """Every line of `<folder>/<run>/history.jsonl`.
-
-    The fixed columns, then those of the methods' own events.
-    """
+    """Every line of `<folder>/<run>/history.jsonl`: fixed columns, then those of own events."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -221,10 +137,7 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(table: pd.DataFrame, folder: Path, name: str) -> None:
-    """Sort, type and write `<folder>/<name>.parquet` and `.csv`.
-
-    Each appears whole or not at all.
-    """
+    """Sort, type and write `<folder>/<name>.parquet` and `.csv`, each whole or not at all."""
     table = (
         typed(table)
         .sort_values(SORT[name], kind="stable", na_position="first")
@@ -241,10 +154,7 @@ def write(table: pd.DataFrame, folder: Path, name: str) -> None:
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
-    """The tidy table `name`, from parquet or, where only that was published, CSV.
-
-    Both give the same frame.
-    """
+    """The tidy table `name`, from parquet or, where only that was published, from CSV."""
     import pandas as pd
 
     parquet, csv = folder / f"{name}.parquet", folder / f"{name}.csv"

@@ -1,4 +1,7 @@
-"""The only way to spend training: `Trainer.fit`, with a ledger, a budget and shared random streams."""
+"""The only way to spend training: `Trainer.fit`.
+
+With a ledger, a budget and shared random streams.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +98,10 @@ class Trainer:
         return self.recipe().epochs if self.spec.tier == "paper" else self.allowance / rounds
 
     def rounds(self, wanted: int) -> int:
-        """How many of `wanted` trainings the tier pays for with an epoch or more each; at least 1."""
+        """How many of `wanted` trainings the tier pays for with an epoch or more each.
+
+        At least 1.
+        """
         if self.spec.tier == "paper":
             return wanted
         return max(1, min(wanted, math.floor(self.allowance)))

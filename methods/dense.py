@@ -1,6 +1,9 @@
 """The dense baseline: ordinary training, nothing pruned.
 
-Every other run of the same data set, architecture and seed starts from its weights or is compared to it.
+Every other run of the same data set, architecture and seed starts from its weights or is compared
+to it.
+
+1. Train the net from its initial weights; yield it once.
 
 Deviations from the paper: none; there is no paper.
 """

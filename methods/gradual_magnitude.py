@@ -2,14 +2,21 @@
 
 Zhu and Gupta, "To prune, or not to prune", ICLR workshop 2018 (arXiv 1710.01878).
 
-1. Train; at n + 1 evenly spaced steps t from `begin` to `end` (fractions of the training), set the sparsity to
-   s_t = s_f + (s_i - s_f) (1 - (t - t0) / (n dt))^3, here with s_i = 0.                                     (1)
-2. Each time, keep the weights of largest magnitude; a removed weight stays zero, so masks are nested.
+1. Train. At n + 1 evenly spaced steps t from `begin` to `end` (fractions of the training), set the
+   sparsity, here with s_i = 0, to
+   s_t = s_f + (s_i - s_f) (1 - (t - t0) / (n dt))^3.                                           (1)
+2. Each time, keep the weights of largest magnitude, by default the same fraction of every layer; a
+   removed weight stays zero, so masks are nested.
 3. After `end`, train on with the last masks.
 
-Deviations from the paper: it starts from the shared dense net instead of early in the first training, so that all
-methods share a start and a budget; the schedule is given in fractions of that training instead of steps (the
-authors' CIFAR configuration prunes from 20 % to 77 % of the steps).
+Deviations from the paper:
+- It starts from the shared dense net instead of early in the first training, so that all methods
+  share a start and a budget.
+- The schedule is given in fractions of that training instead of steps; the authors' CIFAR
+  configuration prunes from 20 % to 77 % of the steps.
+
+The default allocation is layerwise, as in the paper, while that of `magnitude` is global: compare
+the two under one allocation. There is no accuracy `before`, since there is no moment of pruning.
 """
 
 from __future__ import annotations

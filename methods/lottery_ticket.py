@@ -1,7 +1,7 @@
 """Iterative magnitude pruning with rewinding: the lottery ticket.
 
-Frankle and Carbin, "The Lottery Ticket Hypothesis", ICLR 2019; rewinding to step k: Frankle et al., "Linear Mode
-Connectivity and the Lottery Ticket Hypothesis", ICML 2020.
+Frankle and Carbin, "The Lottery Ticket Hypothesis", ICLR 2019; rewinding to step k: Frankle et al.,
+"Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020.
 
 1. Train the dense net to the end (the shared dense run).
 2. Remove ceil(20 %) of the remaining weights, those of smallest magnitude over all layers.
@@ -10,10 +10,11 @@ Connectivity and the Lottery Ticket Hypothesis", ICML 2020.
 
 Deviations from the paper:
 - One run passes through every requested density: a round that would step over one stops there.
-- In the equal tier that run has the epochs that a one-shot method has for all those densities together, although each
-  round starts over from (nearly) untrained weights; rounds are merged until each has a whole epoch, but never past a
-  requested density. That is the ticket at the price of one-shot pruning, not at its best: the paper tier removes 20 % a
-  round and trains each as long as the dense net.
+- In the equal tier that run has the epochs that a one-shot method has for all those densities
+  together, although each round starts over from (nearly) untrained weights; rounds are merged until
+  each has a whole epoch, but never past a requested density. That is the ticket at the price of
+  one-shot pruning, not at its best: the paper tier removes 20 % a round and trains each as long as
+  the dense net.
 - The output layer is pruned like the others (the authors' code leaves it dense in LeNet-300-100).
 """
 
@@ -48,7 +49,10 @@ class LotteryTicket(Method):
     )
 
     def counts(self, total: int, stops: tuple[float, ...] = ()) -> list[int]:
-        """Weights that remain after each round, from `total` through every stop down to the requested density."""
+        """Weights that remain after each round.
+
+        From `total` through every stop down to the requested density.
+        """
         remaining = [total]
         for stop in (*(d for d in stops if d > self.density), self.density):
             wanted = max(1, round(stop * total))
@@ -77,7 +81,10 @@ class LotteryTicket(Method):
 
 
 def merge(counts: list[int], total: int, rounds: int, stops: set[int]) -> list[int]:
-    """`counts` without as many rounds as are over `rounds`, each time where the merged step is smallest; `stops` stay."""
+    """`counts` without as many rounds as are over `rounds`.
+
+    Each time the round goes whose merged step is the smallest; `stops` stay.
+    """
     path = [total, *counts]
     while len(path) - 1 > rounds and (
         free := [i for i in range(1, len(path) - 1) if path[i] not in stops]

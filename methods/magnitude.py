@@ -1,15 +1,20 @@
 """One-shot magnitude pruning, with every allocation over the layers and every zero pattern.
 
-Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015 (layerwise);
-the allocations: LAMP (Lee et al., ICLR 2021), ERK (Evci et al., ICML 2020), Uniform+ (Gale et al., 2019),
-layer-normalised (JaxPruner, Lee et al., 2023).
+Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015
+(layerwise); the allocations: LAMP (Lee et al., ICLR 2021), ERK (Evci et al., ICML 2020), Uniform+
+(Gale et al., 2019), layer-normalised (JaxPruner, Lee et al., 2023).
 
-1. Score every weight by |w|; a unit of a pattern (block, channel ...) by the mean over its weights.
-2. Keep the best units: one threshold for all layers (global) or counts per layer (the other allocations).
+1. Score every weight by |w|, and a unit of a pattern (block, column, kernel, channel) by the mean
+   of |w| over its weights; a channel's weights are those that produce it.
+2. Keep the best units: one threshold for all layers (global) or counts per layer (the other
+   allocations).
 3. Train on with the masks held.
 
-Deviations from the paper: Han et al. alternate pruning and training; here it is one round, so that every method
-spends the same training. Ties are broken by index, so that counts are exact.
+Deviations from the paper:
+- Han et al. alternate pruning and training; here it is one round, so that every method spends the
+  same training.
+- They choose a threshold for each layer; here the default is one threshold for all.
+- Ties are broken by index, so that counts are exact.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """Random pruning: the control that every method has to beat.
 
-Blalock et al., "What is the State of Neural Network Pruning?", MLSys 2020, section 6 (random controls).
+Blalock et al., "What is the State of Neural Network Pruning?", MLSys 2020, section 6 (random
+controls).
 
 1. Draw a score z ~ U(0, 1) for every weight.
-2. Keep the best units of the zero pattern; the allocation says how many in each layer.
+2. Keep the best units of the zero pattern; the allocation says how many in each layer, by default
+   one threshold for all layers (global).
 3. Train on with the masks held.
 
-Deviations from the paper: none. With `allocation` a table of counts it is the control "random with the method's own
-layer proportions", which the benchmark adds to every method by itself.
+Deviations from the paper: none. With `allocation` a table of counts it is the control "random with
+the method's own layer proportions", which the benchmark adds to every method by itself. As a
+control it starts from the dense net again for each operating point that it copies.
 """
 
 from __future__ import annotations

@@ -1,21 +1,33 @@
 """SAAM: sparsity-aware adaptive magnitude pruning, one shot, in three zero patterns.
 
-No paper of this name was found: the name comes from a digest of 2023 ("Pruning Deep Neural Networks for Efficient
-Inference and Training"), and what follows is the benchmark's own definition of what that text asks for.
+No paper of this name was found: the name comes from a digest of 2023 ("Pruning Deep Neural Networks
+for Efficient Inference and Training"), and what follows is the benchmark's own definition of what
+that text asks for.
 
 1. Score the weights: s = |w| (mag) or |w dL/dw| on one batch (grad).
-2. A layer's level comes from the sparsity of its scores, with the PQ Index I: rho_l = (1 - I)^(qp / (q - p)).    (1)
-3. d_l = clip(c rho_l^alpha, d_min, 1), c such that the kept weights meet the density; alpha = 0 is the fixed level. (2)
-4. unstructured: keep a random set, drawn without replacement with probability proportional to s^b: Gumbel top-K of
-   b log s + e. SAAM-U: b = 0, uniformly random; SAAM-W: b = 1; SAAM-T: b = infinity, the largest.               (3)
-   N:M: N_l = clip(round(d_l M), 1, M) of every M consecutive inputs, the largest.                               (4)
-   channel: the K_l = max(1, round(d_l C_l)) output channels of largest summed score, coupled channels together. (5)
-5. In recurrent layers each gate is a layer of its own; structured, a hidden unit goes with all its gates.
+2. A layer's level comes from the sparsity of its scores, with the PQ Index I:
+   rho_l = (1 - I)^(qp / (q - p)).                                                             (1)
+3. d_l = clip(c rho_l^alpha, d_min, 1), c such that the kept weights meet the density;
+   alpha = 0 is the fixed level.                                                               (2)
+4. unstructured: keep a random set, drawn without replacement with probability proportional to s^b:
+   Gumbel top-K of b log s + e. SAAM-U, the default: b = 0, uniformly random; SAAM-W: b = 1;
+   SAAM-T: b = infinity, the largest.                                                          (3)
+   N:M: N_l = clip(round(d_l M), 1, M) of every M consecutive inputs, the largest; the rounding is
+   by largest remainder over the layers, so that the budget is met.                            (4)
+   channel: the K_l = max(1, round(d_l C_l)) output channels of largest summed score, coupled
+   channels together.                                                                          (5)
+5. In recurrent layers each gate is a layer of its own; structured, a hidden unit goes with all its
+   gates.
 
-Deviations from the paper: there is none to deviate from. The text's readings are kept apart as U, W and T, never
-merged. It prunes once and trains nothing: its own result is the accuracy before fine-tuning (`before`); the fine-tuned
-accuracy is shown for comparison, since every method gets the same training. For channels the levels are scaled until
-the density of weights is the requested one, as for every channel method here.
+Deviations from the paper: there is none to deviate from. What this definition settles:
+- The text's readings are kept apart as U, W and T, never merged.
+- It prunes once and trains nothing: its own result is the accuracy before fine-tuning (`before`);
+  the fine-tuned accuracy is shown for comparison, since every method gets the same training.
+- A level never falls below `least` (d_min), nor below one weight; a density below what that keeps
+  is refused.
+- The remainder of an input row that N:M does not divide stays dense and is outside the budget.
+- For channels the levels are scaled until the density of weights is the requested one, as for
+  every channel method here.
 """
 
 from __future__ import annotations
@@ -94,7 +106,10 @@ class Saam(Method):
     def levels(
         self, scores: dict[str, Tensor], sizes: dict[str, int], density: float | None
     ) -> dict[str, float]:
-        """d_l for every entry of `scores`, equations (1) and (2); `sizes` weigh them in the budget."""
+        """d_l for every entry of `scores`, equations (1) and (2).
+
+        `sizes`, the weights of each entry, weigh them in the budget; without a `density` c = 1.
+        """
         rho = {
             n: float(retained(pq_index(s.flatten(), self.p, self.q), self.p, self.q))
             for n, s in scores.items()
@@ -105,7 +120,8 @@ class Saam(Method):
         floor = sum(sizes[n] * least[n] for n in scores) / sum(sizes.values())
         if floor > density:
             raise PatternError(
-                f"least = {self.least:g} keeps {floor:.4f} of the weights; density {density:g} is below"
+                f"least = {self.least:g} keeps {floor:.4f} of the weights; "
+                f"density {density:g} is below"
             )
         return water_fill(
             lambda c: {n: min(1.0, max(least[n], c * rho[n] ** self.alpha)) for n in rho},
@@ -116,7 +132,10 @@ class Saam(Method):
     def masked(
         self, model: nn.Module, scores: dict[str, Tensor], pattern: Pattern, trainer: Trainer
     ) -> Masks:
-        """Masks of the unstructured and the N:M patterns; each gate of a recurrent layer has its own level."""
+        """Masks of the unstructured and the N:M patterns.
+
+        Each gate of a recurrent layer has its own level.
+        """
         stacked = gates(model)
         parts = {
             f"{n}#{g}": part

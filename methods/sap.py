@@ -2,25 +2,33 @@
 
 Diao et al., "Pruning Deep Neural Networks from a Sparsity Perspective", ICLR 2023.
 
-For t = 0, 1, ... in every unit of the scope (a neuron's weights, a layer's, or all), over its d_t unpruned weights:
-1. I = 1 - d^(1/q - 1/p) |w|_p / |w|_q                                                                          (1)
-2. r_t = d_t (1 + eta)^(-q/(q-p)) (1 - I)^(qp/(q-p)), rounded up: a bound on the weights that must stay          (2)
-3. c_t = floor(d_t min(gamma (1 - r_t / d_t), beta)): remove the c_t weights of smallest magnitude               (3)
+For t = 0, 1, ... in every unit of the scope (a neuron's weights, a layer's, or all), over its d_t
+unpruned weights:
+1. I = 1 - d^(1/q - 1/p) |w|_p / |w|_q                                                          (1)
+2. r_t = d_t (1 + eta)^(-q/(q-p)) (1 - I)^(qp/(q-p)), rounded up: a bound on the weights that must
+   stay                                                                                         (2)
+3. c_t = floor(d_t min(gamma (1 - r_t / d_t), beta)): remove the c_t weights of smallest
+   magnitude                                                                                    (3)
 4. Rewind the survivors to the initial weights, train, yield.
-Baselines in the same loop: `lottery_ticket` removes `rate` of the remaining weights in each unit; `one_shot` does
-too, but always ranks by the magnitudes of the first, dense training.
+Baselines in the same loop: `lottery_ticket` removes `rate` of the remaining weights in each unit;
+`one_shot` does too, but always ranks by the magnitudes of the first, dense training.
 
 Deviations from the paper:
-- In the equal tier one run has the epochs that a one-shot method has for all requested densities together, and only as
-  many rounds as get a whole epoch each: SAP at the price of one-shot pruning, not at its best. The paper tier runs all
-  rounds in full. Its density is a result, not a setting: `density` only ends the loop, perhaps with epochs left over,
-  and a lowest density that the rounds do not reach stays unreached.
-- In the equal tier it trains with the dense net's recipe; clipping and batch 250 are in the paper tier.
-- The authors keep the epoch of best test accuracy; here the last epoch is kept, and test is never looked at.
-- Their code rounds r_t up before (3), their poster does not; `round_up` chooses, the code's way is the default.
-- Of weights tied at the threshold their code keeps all; here exactly c_t are removed. Counts are float64: float32
-  prunes one weight too few in about a tenth of the groups.
-- In the neuron scope the baselines' quantile is taken over the whole neuron; their code takes it per kernel tap.
+- In the equal tier one run has the epochs that a one-shot method has for all requested densities
+  together, and only as many rounds as get a whole epoch each: SAP at the price of one-shot pruning,
+  not at its best. The paper tier runs all rounds in full. Its density is a result, not a setting:
+  `density` only ends the loop, perhaps with epochs left over, and a lowest density that the rounds
+  do not reach stays unreached.
+- In the equal tier it trains with the dense net's recipe; clipping and batch 250 are in the paper
+  tier.
+- The authors keep the epoch of best test accuracy; here the last epoch is kept, and test is never
+  looked at.
+- Their code rounds r_t up before (3), their poster does not; `round_up` chooses, the code's way is
+  the default.
+- Of weights tied at the threshold their code keeps all; here exactly c_t are removed. Counts are
+  float64: float32 prunes one weight too few in about a tenth of the groups.
+- In the neuron scope the baselines' quantile is taken over the whole neuron; their code takes it
+  per kernel tap.
 - The first, dense training is the shared dense run; it counts as round 0.
 """
 
@@ -50,8 +58,8 @@ class Sap(Method):
     steered = False
     rewinds = True
     paper: ClassVar = {
-        "epochs": 200, "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4,
-        "schedule": "cosine", "clip": 1.0, "batch_size": 250,
+        "epochs": 200, "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True,
+        "weight_decay": 5e-4, "schedule": "cosine", "clip": 1.0, "batch_size": 250,
     }  # fmt: skip
 
     density: Density | None = Field(

@@ -1,6 +1,7 @@
 """A small suite of made-up but realistic records.
 
-Two nets, three seeds, four densities, controls, a failure.
+Two nets, three seeds, four densities, curves that reach them and curves that do not, controls, a
+failure.
 """
 
 from __future__ import annotations
@@ -11,17 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.run import nearest
 from bench.spec import Accuracy, Point, Recipe, Record, RunSpec, Spent
 
 ARCHS = {"resnet8": (77_000, 4_600_000, 0.985), "lstm": (34_000, 270_000, 0.965)}
 DENSITIES = (0.2, 0.1, 0.05, 0.02)
-SKILL = {
-    "magnitude": 0.6,
-    "magnitude(allocation=erk)": 0.5,
-    "saam": 0.52,
-    "sap": 0.58,
-    "random": 2.2,
-}
+SKILL = {"magnitude": 0.6, "magnitude(allocation=erk)": 0.5, "saam": 0.52, "random": 2.2}
+CURVES = {"lottery_ticket": 0.45, "sap": 0.58}
 ENVIRONMENT = {
     "device": "cpu",
     "cpu": "Some CPU",
@@ -119,31 +116,25 @@ def record(
     )
 
 
-def suite(extra: bool = False, seeds: int = 3, iterative: bool = False) -> list[Record]:
-    """All records; `extra` adds twenty variants, `iterative` makes a paper tier with curves."""
+def suite(extra: bool = False, seeds: int = 3, tier: Any = "equal") -> list[Record]:
+    """All records; `extra` adds twenty variants."""
     found = []
-    tier: Any = "paper" if iterative else "equal"
     for arch in ARCHS:
         for seed in range(seeds):
-            base = {"arch": arch, "dataset": "digits", "seed": seed, "tier": tier}
+            base = {"arch": arch, "dataset": "digits", "seed": seed}
             start = RunSpec(method="dense", variant="dense", **base)
             found.append(record(start, (1.0,), None, 0))
+            base["tier"] = tier
             for variant in (*SKILL, *(EXTRA if extra else ())):
                 skill = SKILL.get(variant, 0.5 + 0.01 * len(found) % 0.4)
                 for density in DENSITIES:
-                    found += variants(base, start.id, variant, density, skill)
-            if iterative:
-                spec = RunSpec(
-                    method="lottery_ticket",
-                    variant="lottery_ticket",
-                    params={"density": 0.03},
-                    **base,
-                )
-                found.append(record(spec, tuple(0.8**k for k in range(1, 17)), start.id, 0.45))
+                    found += one_shot(base, start.id, variant, density, skill)
+            for variant, skill in CURVES.items():
+                found += curve(base, start.id, variant, skill)
     return found
 
 
-def variants(
+def one_shot(
     base: dict[str, Any], dense: str, variant: str, density: float, skill: float
 ) -> list[Record]:
     """One run and, for a method that is no baseline, its two controls."""
@@ -156,18 +147,49 @@ def variants(
     collapsed = (
         variant == "random" and density == 0.02 and base["seed"] == 1 and base["arch"] == "resnet8"
     )
-    found = [record(spec, (density,), dense, skill, collapsed)]
-    if method_of(variant) in ("saam", "sap"):
-        for control, handicap in (("random", 0.25), ("magnitude", 0.02)):
-            twin = RunSpec(
-                method=control,
-                variant=f"{control}(like={variant})",
-                like=spec.id,
-                params=params,
-                finetune=Recipe(epochs=3),
-                **base,
-            )
-            found.append(record(twin, (density,), dense, skill + handicap))
+    own = record(spec, (density,), dense, skill, collapsed)
+    return [own, *(controls(own, skill) if variant == "saam" else ())]
+
+
+def curve(base: dict[str, Any], dense: str, variant: str, skill: float) -> list[Record]:
+    """One iterative run with a point each round, and its two controls."""
+    spec = RunSpec(
+        method=variant,
+        variant=variant,
+        params={"density": min(DENSITIES)},
+        densities=DENSITIES,
+        finetune=Recipe(epochs=3),
+        **base,
+    )
+    own = record(spec, rounds(variant, base["arch"], base["seed"]), dense, skill)
+    return [own, *controls(own, skill)]
+
+
+def rounds(variant: str, arch: str, seed: int) -> tuple[float, ...]:
+    """Densities after each round: the ticket's pass through all that are requested.
+
+    SAP's are its own: on the LSTM it ends above all of them, on the ResNet before the last, and
+    with seed 2 at the second.
+    """
+    if variant == "lottery_ticket":
+        return (0.6, 0.35, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02)
+    rate, count = (0.84, 5) if arch == "lstm" else (0.62 + 0.005 * seed, 5 if seed == 2 else 8)
+    return tuple(rate**k for k in range(1, count + 1))
+
+
+def controls(own: Record, skill: float) -> list[Record]:
+    """The two controls of a run, with as many points as they copy of it."""
+    found = []
+    for control, handicap in (("random", 0.25), ("magnitude", 0.02)):
+        spec = own.spec.model_copy(
+            update={
+                "method": control,
+                "variant": f"{control}(like={own.spec.variant})",
+                "like": own.id,
+            }
+        )
+        copied = tuple(point.density for point in nearest(own.points, own.spec.densities))
+        found.append(record(spec, copied, own.dense, skill + handicap))
     return found
 
 
@@ -195,7 +217,10 @@ def layer(stored: Point) -> str:
 
 
 def history(item: Record) -> list[dict[str, Any]]:
-    """Three epochs that approach the final accuracy, and one event of the method's own."""
+    """Six epochs that approach the final accuracy, and one event of the method's own.
+
+    The ticket first trains the dense net's start again.
+    """
     if not item.points:
         return []
     top = item.points[-1].test.top1
@@ -214,6 +239,9 @@ def history(item: Record) -> list[dict[str, Any]]:
         }
         for k in range(1, 7)
     ]
+    if item.spec.method == "lottery_ticket":
+        replayed = [line | {"phase": "pretrain"} for line in epochs[:2]]
+        epochs = [*replayed, *(line | {"epoch": line["epoch"] + 2} for line in epochs)]
     return [*epochs, {"event": "pqi", "layer": "conv1.weight", "round": 1, "pqi": 0.25}]
 
 

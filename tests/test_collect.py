@@ -1,7 +1,4 @@
-"""Records become tidy tables.
-
-Complete, typed, ordered, the same bytes each time, and never mixed.
-"""
+"""Records become tidy tables: complete, typed, ordered, the same bytes each time, never mixed."""
 
 from __future__ import annotations
 
@@ -67,11 +64,21 @@ def test_family_is_the_method_files_own(suite):
 def test_a_control_names_the_variant_it_copies(suite):
     runs = tidy.read(suite / "tables", "runs").set_index("run")
     controls = runs[runs["like"].notna()]
-    assert len(controls) == 96
+    assert len(controls) == 2 * 3 * 2 * (len(records.DENSITIES) + len(records.CURVES))
     assert (
         controls["like_variant"].to_numpy() == runs.loc[controls["like"], "variant"].to_numpy()
     ).all()
     assert (controls["seed"].to_numpy() == runs.loc[controls["like"], "seed"].to_numpy()).all()
+
+
+def test_a_curve_lists_the_densities_asked_of_it_and_no_other_run_does(suite):
+    points = tidy.read(suite / "tables", "points")
+    made = {item.id: item.spec.densities for item in records.suite()}
+    for run, rows in points.groupby("run"):
+        texts = set(rows["densities"].dropna())
+        found = [tuple(float(word) for word in text.split()) for text in texts]
+        assert found == [made[run]] * bool(made[run])
+    assert set(points.loc[points["densities"].notna(), "target_density"]) == {0.02}
 
 
 def test_parquet_and_csv_hold_the_same_table(suite, tmp_path):

@@ -1,10 +1,14 @@
-"""The contract of methods/README.md, asserted for every file in methods/ on real data and two kinds of net."""
+"""The contract of methods/README.md, asserted for every file in methods/.
+
+On real data and two kinds of net.
+"""
 
 from __future__ import annotations
 
 import copy
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -164,7 +168,10 @@ def test_saving_and_loading_is_exact(done, tmp_path, digits, method, arch):
 
 @pytest.mark.parametrize("method", names())
 def test_draws_of_a_method_do_not_change_the_order_of_data(digits, method):
-    """Every method trains on the same batches: its first fine-tuning batch is the harness's, whatever it drew."""
+    """Every method trains on the same batches.
+
+    Its first fine-tuning batch is the harness's, whatever it drew.
+    """
     seen = []
     bench = Bench(digits, "resnet8", method)
     start, trainer = bench.start(), bench.trainer()
@@ -201,7 +208,7 @@ def test_says_what_it_is(method):
     assert kind.citation
     text = sys.modules[kind.__module__].__doc__
     assert "Deviations from the paper" in text
-    source = open(sys.modules[kind.__module__].__file__).read()
+    source = Path(sys.modules[kind.__module__].__file__).read_text()
     assert "from methods" not in source
     assert "import methods" not in source
     assert "print(" not in source
@@ -213,7 +220,7 @@ def test_training_past_the_budget_is_refused(digits):
     trainer = bench.trainer()
     model = bench.initial()
     trainer.fit(model, 1)
-    with pytest.raises(BudgetExceeded, match="its budget is 1.5"):
+    with pytest.raises(BudgetExceeded, match=r"its budget is 1\.5"):
         trainer.fit(model, 1)
 
 

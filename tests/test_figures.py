@@ -1,7 +1,4 @@
-"""Figures: from tidy tables alone, the same bytes each time, legible.
-
-And honest about what is missing.
-"""
+"""Figures: from tidy tables alone, the same bytes each time, legible, honest about gaps."""
 
 from __future__ import annotations
 
@@ -10,12 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import geometric_mean
 
+import numpy as np
 import pytest
 
-from bench import figures, tables
+from bench import figures, tables, tidy
 from bench.collect import collect
-from bench.figures import style
+from bench.figures import curves, style, trade
 from tests import records
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +37,42 @@ def test_a_figure_is_a_pdf_and_a_png_and_the_same_bytes_from_csv_alone(name, tid
     assert first[0].read_bytes()[:5] == b"%PDF-"
     assert first[1].read_bytes()[1:4] == b"PNG"
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+
+
+@pytest.mark.parametrize(("x", "of"), [("kept", "density"), ("effective_macs", "effective_macs")])
+def test_a_curve_is_drawn_at_the_mean_of_each_round_not_at_the_densities_asked(x, of, tidy_tables):
+    table = trade.rounds(tidy.read(tidy_tables, "points"))
+    for arch in records.ARCHS:
+        made = [item for item in records.suite() if item.spec.arch == arch]
+        runs = [item for item in made if item.spec.variant == "sap"]
+        drawn = {name: rows for _, name, rows in style.summed(table.query(f"arch == '{arch}'"), x)}
+        assert len(drawn["sap"]) == max(len(run.points) for run in runs)
+        for index, row in enumerate(drawn["sap"].to_dict("records")):
+            have = [run.points[index] for run in runs if len(run.points) > index]
+            assert row["x"] == pytest.approx(geometric_mean([getattr(p, of) for p in have]))
+            assert row["mean"] == pytest.approx(np.mean([p.test.top1 for p in have]))
+        assert len(drawn["saam"]) == len(records.DENSITIES)
+
+
+def test_a_point_of_a_control_belongs_to_the_round_that_it_copies(tidy_tables):
+    points = tidy.read(tidy_tables, "points")
+    table = trade.rounds(points)
+    many = table[table["densities"].notna()]
+    copied = many[many["like"].notna()].merge(
+        many, left_on=["like", "step"], right_on=["run", "step"], suffixes=("", "_own")
+    )
+    assert len(copied) == many["like"].notna().sum() > 0
+    assert (copied["density"] == copied["density_own"]).all()
+    seeds = copied.query("variant == 'random(like=sap)' and arch == 'resnet8'")
+    assert seeds.groupby("seed")["step"].agg(tuple).nunique() > 1
+
+
+def test_a_replay_of_the_dense_start_is_no_training_of_the_method(tidy_tables):
+    runs, history = tidy.read(tidy_tables, "runs"), tidy.read(tidy_tables, "history")
+    lines = curves.training(runs, history)
+    assert {"pretrain", "finetune"} <= set(history["phase"].dropna())
+    assert set(lines.loc[lines["phase"] == "pretrain", "method"]) == {"dense"}
+    assert lines.loc[lines["method"] == "lottery_ticket", "epoch"].min() == 3
 
 
 def test_without_latency_the_figure_says_so(tmp_path, monkeypatch):

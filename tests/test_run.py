@@ -18,9 +18,10 @@ from torch import Tensor
 from bench import data, measure
 from bench import run as harness
 from bench.data import Split
-from bench.plan import baseline, expand, validate
-from bench.run import read, run
+from bench.plan import baseline, expand
+from bench.run import run
 from bench.spec import Record, RunSpec
+from bench.suite import validate
 from bench.surgery import prunable, store
 
 ROOT = data.root()
@@ -47,7 +48,8 @@ def specs(
         "methods": methods,
         "tasks": [{
             "datasets": ["digits"], "architectures": ["resnet8"],
-            "train": {"epochs": 2, "lr": 0.1, "batch_size": 64}, "finetune": {"epochs": 1, "lr": 0.05},
+            "train": {"epochs": 2, "lr": 0.1, "batch_size": 64},
+            "finetune": {"epochs": 1, "lr": 0.05},
             **task,
         }],
     }  # fmt: skip
@@ -101,8 +103,9 @@ def test_every_pattern_runs_to_the_requested_density(trio) -> None:
     dense, pruned, control = trio
     assert [r.status for r in trio] == ["ok"] * 3, [r.reason for r in trio]
     assert dense.points[0].density == 1
-    whole = pruned.spec.params.get("pattern") in (None, "kernel")
-    assert pruned.points[0].density == pytest.approx(0.4, rel=2e-3 if whole else 0.1)
+    # the last two have coarse units: a quarter of a layer, a channel with all that reads it
+    near = {"*:4": 0.02, "channel": 0.1}.get(pruned.spec.params.get("pattern", ""), 2e-3)
+    assert pruned.points[0].density == pytest.approx(0.4, rel=near)
     assert control.points[0].density == pytest.approx(pruned.points[0].density, rel=1e-9)
 
 
@@ -178,7 +181,7 @@ def test_the_ledger_and_the_history_tell_the_same_epochs(suite, trio) -> None:
         epochs = [line for line in lines if line["event"] == "epoch" and line["phase"] == phase]
         spent = sum(s.epochs for s in record.ledger if s.phase == phase)
         assert epochs[-1]["epoch"] == pytest.approx(spent, abs=1e-3)
-    assert [s.phase for s in pruned.ledger][0] == "pretrain"  # the shared start, paid once
+    assert pruned.ledger[0].phase == "pretrain"  # the shared start, paid once
     assert pruned.ledger[0].epochs == dense.ledger[0].epochs
 
 
@@ -333,7 +336,6 @@ def test_a_run_whose_dense_start_is_missing_says_so(tmp_path) -> None:
     assert baseline(pruned).id == dense.id
     with pytest.raises(FileNotFoundError, match=dense.id):
         run(pruned, tmp_path, ROOT, "cpu")
-    assert read  # the reader is what raises
 
 
 def test_a_record_names_data_versions_and_commit(trio) -> None:

@@ -61,7 +61,7 @@ def environment() -> dict[str, str]:
 def snakemake(folder: Path, config: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(folder, config, *more),
-        env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 500
         # half-way: some runs are finished and another has begun
         while not (len(records(suite)) >= 3 and list(suite.glob("runs/*.partial"))):
             assert process.poll() is None, "the workflow ended before it could be killed"

@@ -1,8 +1,6 @@
 """Figures from tidy tables: one script per figure, each with `draw(tables, out)`.
 
-Style and marks are shared.
-
-Importing this package does not import matplotlib; drawing does.
+Style and marks are shared. Importing this package does not import matplotlib; drawing does.
 """
 
 from __future__ import annotations
@@ -19,9 +17,7 @@ def names() -> tuple[str, ...]:
 
 
 def draw(name: str, tables_folder: Path, out_folder: Path) -> list[Path]:
-    """Draw one figure from the tidy tables in `tables_folder`.
-
-    Returns the PDF and the PNG in `out_folder`.
+    """Draw one figure from the tidy tables in `tables_folder`; its PDF and PNG in `out_folder`.
 
     Raises `ValueError` for a name that is not in `names()`, `bench.tidy.TidyError` when a table is
     missing.

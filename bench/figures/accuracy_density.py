@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bench import tidy
 from bench.figures import style, trade
+from bench.tables.cells import asked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `accuracy_density.{pdf,png}`.
+    """Write `accuracy_density.{pdf,png}`: top-1 over density, one panel per (dataset, arch).
 
-    Top-1 over the requested density, one panel per (dataset, arch).
+    One-shot methods stand at the densities asked of them; a curve stands where its rounds ended.
     """
-    return trade.draw(
-        trade.seeds(tables),
-        "target_density",
-        style.density_axis,
-        out,
-        "accuracy_density",
-        dodge=True,
-    )
+    points = tidy.read(tables, "points")
+    table = trade.rounds(points)
+    ticks = {density for row in points.to_dict("records") for density in asked(row)}
+
+    def axis(axes: Axes, values: list[float]) -> None:
+        style.density_axis(axes, values, sorted(ticks))
+
+    return trade.draw(table, "kept", axis, out, "accuracy_density", dodge=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bench import tidy
 from bench.figures import style, trade
 from bench.tables import speed
+from bench.tables.cells import cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,14 +18,12 @@ NAME = "accuracy_latency"
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `accuracy_latency.{pdf,png}`.
+    """Write `accuracy_latency.{pdf,png}`: top-1 over the fastest path's median time.
 
-    Top-1 over the median time of the fastest path, one setting per panel.
-
-    Latency is measured on one seed; each density's accuracies (all seeds) stand at that seed's
-    time.
+    A panel has one setting. Latency is measured on one seed; each density's accuracies (all seeds)
+    stand at that seed's time. A curve appears where a stored model of it stands for a density.
     """
-    timed, settings = with_latency(trade.seeds(tables), tidy.read(tables, "latency"))
+    timed, settings = with_latency(cells(tidy.read(tables, "points")), tidy.read(tables, "latency"))
     if not len(timed):
         return style.message(
             "No latency was measured: run the latency rule on a machine\nwith nothing else on it.",
@@ -36,14 +35,11 @@ def draw(tables: Path, out: Path) -> list[Path]:
     def axis(axes: Axes, values: list[float]) -> None:
         style.log_axis(axes, values, f"median ms per batch, fastest path\n{text}")
 
-    return trade.draw(timed, "latency_ms", axis, out, NAME)
+    return trade.draw(trade.steps(timed), "latency_ms", axis, out, NAME)
 
 
 def with_latency(seeds: pd.DataFrame, latency: pd.DataFrame) -> tuple[pd.DataFrame, set[str]]:
-    """The cells that have a time, with column `latency_ms`.
-
-    Also returns the settings they were measured under.
-    """
+    """The cells that have a time, as column `latency_ms`, and the settings of the measurements."""
     import pandas as pd
 
     parts, settings = [], set()

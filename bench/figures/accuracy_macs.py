@@ -1,13 +1,11 @@
-"""Accuracy against effective multiply-adds.
-
-The same density costs more or less, depending on which layers it hits.
-"""
+"""Accuracy against multiply-adds: what a density costs depends on which layers it hits."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import tidy
 from bench.figures import style, trade
 
 if TYPE_CHECKING:
@@ -15,11 +13,9 @@ if TYPE_CHECKING:
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `accuracy_macs.{pdf,png}`.
-
-    Top-1 over the multiply-adds with non-zero weights of one sample.
-    """
-    return trade.draw(trade.seeds(tables), "effective_macs", axis, out, "accuracy_macs")
+    """Write `accuracy_macs.{pdf,png}`: top-1 over multiply-adds with non-zero weights."""
+    table = trade.rounds(tidy.read(tables, "points"))
+    return trade.draw(table, "effective_macs", axis, out, "accuracy_macs")
 
 
 def axis(axes: Axes, values: list[float]) -> None:

@@ -1,10 +1,8 @@
-"""Method minus control.
-
-Is it the choice of weights that helps, or only how many each layer keeps?
-"""
+"""Method minus control: does the choice of weights help, or only how many each layer keeps?"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +20,13 @@ if TYPE_CHECKING:
 NAME = "controls"
 ROWS = 48
 """Most rows of a panel: what a page holds."""
+END = 0.0
+"""Stands for the end of a curve that does not reach the lowest requested density."""
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `controls.{pdf,png}`.
-
-    Paired differences in points with t intervals, a row per variant and density.
-    """
-    table = controls.rows(tidy.read(tables, "points"))
+    """Write `controls.{pdf,png}`: paired differences with t intervals by variant and density."""
+    table = controls.rows(tidy.read(tables, "points")).fillna({"target_density": END})
     table, shown = fitting(table)
     groups = list(table.groupby(GROUP, sort=True))
     if not groups:
@@ -49,10 +46,7 @@ def draw(tables: Path, out: Path) -> list[Path]:
 
 
 def fitting(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows that fit on a page, and a remark for the axis.
-
-    With very many, each variant's sparsest density.
-    """
+    """The rows that fit on a page and a remark: of too many, each variant's sparsest density."""
     rows = table.drop_duplicates([*GROUP, "variant", "target_density"]).groupby(GROUP).size()
     if not len(rows) or rows.max() <= ROWS:
         return table, ""
@@ -68,10 +62,7 @@ def label(kind: str) -> str:
 
 
 def panel(axes: Axes, part: pd.DataFrame, kinds: dict[str, style.Look]) -> None:
-    """One dot per control in each row.
-
-    Full when the corrected test tells method and control apart, else hollow.
-    """
+    """One dot per control in each row, full where the corrected test tells them apart."""
     keys = (
         part[["variant", "target_density"]]
         .drop_duplicates()
@@ -95,7 +86,8 @@ def panel(axes: Axes, part: pd.DataFrame, kinds: dict[str, style.Look]) -> None:
         axes.plot([], [], look.marker, color=look.color, label=label(kind))
     axes.axvline(0, color="black", lw=0.8)
     axes.set_yticks(
-        list(places.values()), [f"{variant}, {100 * density:.3g} %" for variant, density in places]
+        list(places.values()),
+        [f"{variant}, {100 * d:.3g} %" if d else f"{variant}, its end" for variant, d in places],
     )
     axes.set_ylim(-0.6, len(places) - 0.4)
     axes.set_xscale("symlog", linthresh=2)
@@ -103,10 +95,17 @@ def panel(axes: Axes, part: pd.DataFrame, kinds: dict[str, style.Look]) -> None:
     low, high = 100 * min(part["difference"].min(), 0), 100 * max(part["difference"].max(), 0)
     margin = 0.35 * (high - low) + 1
     axes.set_xlim(max(100 * np.fmin(part["low"].min(), low / 100) - 1, low - margin), high + margin)
-    ticks = [
-        t
-        for t in (-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
-        if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]
-    ]
+    ticks = apart(axes, (0, 2, -2, 10, -10, 50, -50, 1, -1, 5, -5, 20, -20))
     axes.set_xticks(ticks, [f"{t:+d}" if t else "0" for t in ticks])
     axes.minorticks_off()
+
+
+def apart(axes: Axes, wanted: Sequence[float]) -> list[float]:
+    """The `wanted` x ticks within the limits whose labels do not touch; the first ones win."""
+    low, high = axes.transScale.transform([(x, 0) for x in axes.get_xlim()])[:, 0]
+    kept: dict[float, float] = {}
+    for tick in wanted:
+        place = (axes.transScale.transform((tick, 0))[0] - low) / (high - low)
+        if 0 <= place <= 1 and all(abs(place - other) > 0.1 for other in kept.values()):
+            kept[tick] = place
+    return sorted(kept)

@@ -17,24 +17,14 @@ NAME = "curves"
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `curves.{pdf,png}`.
+    """Write `curves.{pdf,png}`: validation accuracy by epoch, mean over the seeds.
 
-    Validation accuracy (training where none was taken) by epoch, mean over the seeds.
-
-    Of each variant the sparsest density is shown, where training matters most; one panel per
-    (dataset, arch, tier).
+    It is the training accuracy where no validation was taken. Of each variant the sparsest density
+    is shown, where training matters most; a run that yields a curve is shown with all its rounds.
+    One panel per (dataset, arch, tier).
     """
     runs, history = tidy.read(tables, "runs"), tidy.read(tables, "history")
-    lines = history[(history["event"] == "epoch") & history["epoch"].notna()].merge(
-        runs[["run", "dataset", "arch", "tier", "variant", "method", "like", "target_density"]],
-        on="run",
-    )
-    lines = lines.assign(value=lines["validation"].fillna(lines["accuracy"]))
-    lines = lines[lines["value"].notna()]
-    sparsest = lines.groupby(["dataset", "arch", "tier", "variant"])["target_density"].transform(
-        "min"
-    )
-    lines = lines[(lines["method"] == "dense") | (lines["target_density"] == sparsest)]
+    lines = training(runs, history)
     groups = list(lines.groupby(["dataset", "arch", "tier"], sort=True))
     if not groups:
         return style.message("No run left a training history.", out, NAME)
@@ -45,10 +35,26 @@ def draw(tables: Path, out: Path) -> list[Path]:
         for one, (key, part) in zip(axes, groups, strict=True):
             panel(one, part, looks)
             least = part.loc[part["method"] != "dense", "target_density"].min()
-            density = f", {100 * least:.3g} % of the weights" if least == least else ""
+            density = f", asked for {100 * least:.3g} %" if least == least else ""
             one.set_title(f"{key[0]}, {key[1]}, {key[2]} tier{density}", loc="left")
         style.legend(made, axes)
         return style.save(made, out, NAME)
+
+
+def training(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """The epochs to show, with the labels of their run and the accuracy in `value`."""
+    lines = history[(history["event"] == "epoch") & history["epoch"].notna()].merge(
+        runs[["run", "dataset", "arch", "tier", "variant", "method", "like", "target_density"]],
+        on="run",
+    )
+    lines = lines.assign(value=lines["validation"].fillna(lines["accuracy"]))
+    # a rewinding method trains the dense net's first steps again, which says nothing of the method
+    replay = (lines["phase"] == "pretrain") & (lines["method"] != "dense")
+    lines = lines[lines["value"].notna() & ~replay]
+    sparsest = lines.groupby(["dataset", "arch", "tier", "variant"])["target_density"].transform(
+        "min"
+    )
+    return lines[(lines["method"] == "dense") | (lines["target_density"] == sparsest)]
 
 
 def panel(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:

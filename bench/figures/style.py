@@ -1,7 +1,4 @@
-"""What all figures share.
-
-Colours and marks, small multiples, axes, and files that are the same each time.
-"""
+"""What all figures share: colours and marks, small multiples, axes, and repeatable files."""
 
 from __future__ import annotations
 
@@ -19,10 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
-"""Okabe and Ito's palette, colour-blind safe.
-
-Its yellow is darkened, since it cannot be read on white.
-"""
+"""Okabe and Ito's colour-blind safe palette, its yellow darkened so that it reads on white."""
 MARKS = "osD^vPX<>*hp"
 LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 GREY = "#B0B0B0"
@@ -39,10 +33,7 @@ class Look(NamedTuple):
 
 
 def looks(variants: Sequence[str]) -> dict[str, Look]:
-    """A look for each variant, by position.
-
-    Colour and mark change at each step, the dashes every seven.
-    """
+    """A look for each variant, by position: colour and mark change each time, dashes by sevens."""
     return {
         variant: Look(COLOURS[i % 7], MARKS[(i + i // 84) % 12], LINES[(i // 7) % 4])
         for i, variant in enumerate(sorted(variants))
@@ -72,10 +63,7 @@ def figure(width: float, height: float) -> Figure:
 
 
 def panels(count: int, labels: Sequence[str], height: float = 2.3) -> tuple[Figure, list[Axes]]:
-    """A page-wide figure of `count` small multiples, two in a row.
-
-    There is room for a legend of `labels` below.
-    """
+    """A figure of `count` small multiples, two in a row, with room for a legend of `labels`."""
     columns = min(2, count)
     rows = math.ceil(count / columns)
     lines = math.ceil(len(labels) / legend_columns(COLUMN * columns, labels))
@@ -105,10 +93,7 @@ def legend_columns(width: float, labels: Sequence[str]) -> int:
 
 
 def save(made: Figure, out: Path, name: str) -> list[Path]:
-    """Write `<out>/<name>.pdf` and `.png` without dates or versions.
-
-    So that equal data give equal files.
-    """
+    """Write `<out>/<name>.pdf` and `.png` without dates or versions: equal data, equal files."""
     out.mkdir(parents=True, exist_ok=True)
     empty = {"pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None}}
     files = [out / f"{name}.pdf", out / f"{name}.png"]
@@ -148,31 +133,11 @@ def accuracy_axis(axes: Axes, values: Sequence[float], floor: float) -> None:
 
 
 def accuracy_ticks(bottom: float, top: float, forward: Any) -> list[float]:
-    """Round accuracies within the limits, far enough apart to be read.
-
-    Finer ones where the range is small.
-    """
+    """Round accuracies within the limits, legibly far apart, finer where the range is small."""
     nice = [
-        0,
-        0.1,
-        0.2,
-        0.3,
-        0.4,
-        0.5,
-        0.6,
-        0.7,
-        0.8,
-        0.85,
-        0.9,
-        0.93,
-        0.95,
-        0.97,
-        0.98,
-        0.99,
-        0.995,
-        0.998,
-        0.999,
-    ]
+        0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995,
+        0.998, 0.999,
+    ]  # fmt: skip
     ticks = [value for value in nice if bottom <= value <= top]
     if len(ticks) < 3:
         step = 10 ** math.floor(math.log10(max(top - bottom, 1e-4))) / 2
@@ -185,20 +150,26 @@ def accuracy_ticks(bottom: float, top: float, forward: Any) -> list[float]:
     return kept[::-1]
 
 
-def density_axis(axes: Axes, densities: Sequence[float]) -> None:
-    """A log2 x axis of densities, dense on the left.
+def density_axis(axes: Axes, values: Sequence[float], asked: Sequence[float]) -> None:
+    """A log2 x axis over the densities `values`, dense on the left.
 
-    Each tick says what is kept and, below it, what is gone.
+    It has a tick at each of the densities `asked`, and beyond them at halves; each says what is
+    kept and, below it, what is gone.
     """
-    ticks = sorted(set(densities))
+    high, low = max(values), min(values)
+    ticks = sorted(asked)
     while len(ticks) > 6:
         ticks = ticks[::2]
+    edge = (ticks[-1], ticks[0]) if ticks else (low, high)
+    halves = [0.5**power for power in range(12)]
+    ticks += [t for t in halves if 1.5 * edge[0] < t < 1.1 * high or low / 1.1 < t < edge[1] / 1.5]
+    ticks = [t for t in ticks if low / 1.2 <= t <= high * 1.2]
     axes.set_xscale("log", base=2)
     axes.set_xticks(
         ticks, [f"{100 * tick:.3g} %\n({100 - 100 * tick:.3g})" for tick in ticks], minor=False
     )
     axes.minorticks_off()
-    axes.set_xlim(max(densities) * 1.25, min(densities) / 1.25)
+    axes.set_xlim(high * 1.25, low / 1.25)
     axes.set_xlabel("weights kept (and removed, %)")
 
 
@@ -231,9 +202,9 @@ def count(value: float) -> str:
 
 
 def summed(seeds: pd.DataFrame, x: str) -> list[tuple[str, str, pd.DataFrame]]:
-    """Per variant of one panel.
+    """The means of one panel: block, variant and rows of x, mean, low, high, densest first.
 
-    (block, variant, rows of x, mean, low, high by density), densest first.
+    A row is a `step`; x is its geometric mean over the seeds, since all x axes are logarithmic.
     """
     import pandas as pd
 
@@ -242,9 +213,10 @@ def summed(seeds: pd.DataFrame, x: str) -> list[tuple[str, str, pd.DataFrame]]:
     found = []
     for (block, variant), own in seeds.groupby(["block", "variant"], sort=True):
         rows = []
-        for target, cell in own.groupby("target_density", sort=True):
+        for _, cell in own.groupby("step", sort=True):
             interval = stats.mean(cell["top1"])
-            rows.append((target, cell[x].mean(), interval.mean, interval.low, interval.high))
-        table = pd.DataFrame(rows, columns=["target", "x", "mean", "low", "high"])
-        found.append((str(block), str(variant), table.iloc[::-1]))
+            place = float(np.exp(np.log(cell[x].astype("float64")).mean()))
+            rows.append((place, interval.mean, interval.low, interval.high))
+        table = pd.DataFrame(rows, columns=["x", "mean", "low", "high"])
+        found.append((str(block), str(variant), table))
     return found

@@ -1,7 +1,4 @@
-"""Accuracy against anything.
-
-The panels that `accuracy_density`, `accuracy_macs`, `accuracy_latency` share.
-"""
+"""Accuracy against anything: the panels of `accuracy_density`, `_macs` and `_latency`."""
 
 from __future__ import annotations
 
@@ -11,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench import tidy
 from bench.figures import style
-from bench.tables.cells import GROUP, cells
+from bench.tables.cells import GROUP, cells, finished
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +19,33 @@ CONTROLS = "controls (like=…)"
 Axis = Callable[["Axes", list[float]], None]
 
 
-def seeds(tables: Path) -> pd.DataFrame:
-    """The cells of the suite: one row per variant, density and seed."""
-    return cells(tidy.read(tables, "points"))
+def steps(seeds: pd.DataFrame) -> pd.DataFrame:
+    """Cells with `step`, which orders a variant's densities from dense to sparse."""
+    return seeds.assign(step=-seeds["target_density"])
+
+
+def rounds(points: pd.DataFrame) -> pd.DataFrame:
+    """What the figures over size show: one row per variant, `step` and seed, its density in `kept`.
+
+    A run without `densities` stands at the density asked of it, a step for each. A run with them
+    is a curve of real points, nothing read off; a step is a round of the method. A control's point
+    belongs to the round that it copies: of its original, the point of nearest density. A round that
+    only some seeds have is the mean over those.
+    """
+    import pandas as pd
+
+    single = steps(cells(points[points["densities"].isna()]))
+    curves = finished(points[points["densities"].notna()])
+    own = curves[curves["like"].isna()].assign(step=curves["point"].astype("float64"))
+    copies = curves[curves["like"].notna()].reset_index(names="row")
+    sources = points.loc[points["density"].notna(), ["run", "point", "density"]]
+    pairs = copies.merge(sources, left_on="like", right_on="run", suffixes=("", "_source"))
+    pairs["gap"] = np.abs(np.log(pairs["density_source"] / pairs["density"]))
+    nearest = pairs.loc[pairs.groupby("row")["gap"].idxmin()]
+    copied = nearest[[*curves.columns]].assign(step=nearest["point_source"].astype("float64"))
+    parts = [single.assign(kept=single["target_density"])]
+    parts += [part.assign(kept=part["density"]) for part in (own, copied) if len(part)]
+    return pd.concat(parts, ignore_index=True)
 
 
 def draw(
@@ -34,8 +54,8 @@ def draw(
     """Small multiples of top-1 over column `x`, one panel per (dataset, arch, tier).
 
     Methods are coloured, with t intervals over the seeds; controls are thin grey lines; the dense
-    net is a dashed line with its interval as a band. With `dodge`, variants step aside a little so
-    that bars do not hide each other.
+    net is a dashed line with its interval as a band. With `dodge`, variants that stand at the same
+    densities step aside a little so that bars do not hide each other.
     """
     table = table[table["top1"].notna() & table[x].notna()]
     groups = [
@@ -71,14 +91,22 @@ def panel(
             if x == "latency_ms":
                 axes.plot(rows["x"], rows["mean"], "*", color="black", ms=7, zorder=4)
         elif block == "control":
-            axes.plot(rows["x"], rows["mean"], color=style.GREY, lw=0.7, zorder=1, label=CONTROLS)
+            # a dot as well: the control of a curve may have a single point, and a line needs two
+            axes.plot(
+                rows["x"],
+                rows["mean"],
+                ".-",
+                color=style.GREY,
+                lw=0.7,
+                ms=2.5,
+                zorder=1,
+                label=CONTROLS,
+            )
             shown += list(rows["mean"])
         else:
-            shift = (
-                1.0
-                if not dodge
-                else 2 ** ((order.index(variant) / max(len(order) - 1, 1) - 0.5) * 0.35)
-            )
+            curve = part.loc[part["variant"] == variant, "densities"].notna().any()
+            aside = (order.index(variant) / max(len(order) - 1, 1) - 0.5) * 0.35
+            shift = 2**aside if dodge and not curve else 1.0
             method(axes, rows, variant, looks[variant], shift, many=len(looks) > 12)
             shown += list(rows["mean"])
     floor = 0.5 / max(float(part["test_samples"].max()), 1.0)
@@ -97,10 +125,7 @@ def dense(axes: Axes, rows: pd.DataFrame, shown: list[float]) -> None:
 def method(
     axes: Axes, rows: pd.DataFrame, name: str, look: style.Look, shift: float, many: bool
 ) -> None:
-    """One method: marks at the means, joined, with t intervals.
-
-    Among many, variants of a method step back.
-    """
+    """One method: marks at the means, joined, with t intervals; among many, variants step back."""
     x = rows["x"].to_numpy() * shift
     line = {"color": look.color, "marker": look.marker, "linestyle": look.linestyle, "zorder": 3}
     if many and "(" in name:

@@ -1,4 +1,7 @@
-"""What a model costs against the dense net it came from: size and multiply-adds, whole and per layer."""
+"""What a model costs against the dense net it came from.
+
+Size and multiply-adds, whole and per layer.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from bench.surgery.layers import prunable
 LAYER_COLUMNS = (
     "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs", "bits",
 )  # fmt: skip
-"""The columns of `layers.csv`: a row for each operating point and prunable weight of the dense net."""
+"""The columns of `layers.csv`.
+
+A row for each operating point and prunable weight of the dense net.
+"""
 
 
 def cost(
@@ -44,7 +50,10 @@ def cost(
 def layers(
     model: nn.Module, dense: nn.Module, found: dict[str, int], point: int
 ) -> list[dict[str, Any]]:
-    """A row for each prunable weight of `dense`: what `model` has left of it, and what that costs."""
+    """A row for each prunable weight of `dense`.
+
+    What `model` has left of it, and what that costs.
+    """
     stored, rows = prunable(model), []
     for name, weight in prunable(dense).items():
         left = stored.get(name)

@@ -1,4 +1,7 @@
-"""What pruning does to a net: prunable layers, masks, patterns, allocations, channel removal, save and load."""
+"""What pruning does to a net.
+
+Prunable layers, masks, patterns, allocations, channel removal, save and load.
+"""
 
 from bench.surgery.layers import gates, prunable
 from bench.surgery.masks import Masks, magnitudes, nonzero

@@ -1,7 +1,8 @@
 """How many units each layer keeps: the rules that spread one global budget over the layers.
 
-A unit is what a pattern removes as a whole (a weight, a block, a channel ...). Every rule returns counts per
-layer whose total meets the budget exactly where units have one size, and within one unit where they differ.
+A unit is what a pattern removes as a whole (a weight, a block, a channel ...). Every rule returns
+counts per layer whose total meets the budget exactly where units have one size, and within one unit
+where they differ.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import torch
 from torch import Tensor
 
 Rule = Literal["global", "layerwise", "layer_normalised", "erk", "uniform_plus", "lamp"]
-"""global: one threshold; layerwise: the same density everywhere; layer_normalised: one threshold on scores
-divided by the layer's norm; erk, uniform_plus: from the shapes; lamp: one threshold on LAMP scores."""
+"""How the budget is spread.
+
+global: one threshold; layerwise: the same density everywhere; layer_normalised: one threshold on
+scores divided by the layer's norm; erk, uniform_plus: from the shapes; lamp: one threshold on LAMP
+scores.
+"""
 
 
 def allocate(
@@ -27,7 +32,8 @@ def allocate(
 ) -> dict[str, int]:
     """Units that each layer keeps.
 
-    `scores`: layer -> (units,) scores, larger is kept; `sizes`: weights per unit; `shapes`: the weights' shapes.
+    `scores`: layer -> (units,) scores, larger is kept; `sizes`: weights per unit; `shapes`: the
+    weights' shapes.
     """
     if rule == "global":
         return one_threshold(scores, sizes, density)
@@ -77,15 +83,15 @@ def one_threshold(
 
 
 def lamp(scores: Tensor) -> Tensor:
-    """LAMP scores (Lee et al., ICLR 2021), of the shape of `scores`: w_u^2 / sum of w_v^2 over |w_v| >= |w_u|.
+    """LAMP scores (Lee et al., ICLR 2021), of the shape of `scores`.
 
-    Summed from the largest weight down in float64: a float32 running sum gives the largest weight of a layer
-    anything from 0.99 to 1.008 instead of 1.
+    w_u^2 / sum of w_v^2 over |w_v| >= |w_u|, summed from the largest weight down in float64: a
+    float32 running sum gives the largest weight of a layer anything from 0.99 to 1.008 instead
+    of 1.
     """
     squares = scores.flatten().double().square()
-    order = torch.argsort(squares, stable=True).flip(
-        0
-    )  # of equal weights the first scores lowest, as published
+    # of equal weights the first scores lowest, as published
+    order = torch.argsort(squares, stable=True).flip(0)
     ordered = squares[order]
     result = torch.empty_like(squares)
     result[order] = ordered / ordered.cumsum(0).clamp_min(torch.finfo(torch.float64).tiny)
@@ -95,7 +101,10 @@ def lamp(scores: Tensor) -> Tensor:
 def erk(
     shapes: dict[str, tuple[int, ...]], weights: dict[str, int], density: float
 ) -> dict[str, float]:
-    """Densities by Erdos-Renyi-Kernel (Evci et al., 2020): proportional to sum(shape) / prod(shape), at most 1."""
+    """Densities by Erdos-Renyi-Kernel (Evci et al., 2020).
+
+    Proportional to sum(shape) / prod(shape), at most 1.
+    """
     raw = {n: sum(shape) / math.prod(shape) for n, shape in shapes.items()}
     return water_fill(lambda c: {n: min(1.0, c * raw[n]) for n in raw}, weights, density)
 
@@ -103,15 +112,19 @@ def erk(
 def uniform_plus(
     shapes: dict[str, tuple[int, ...]], weights: dict[str, int], density: float
 ) -> dict[str, float]:
-    """Uniform+ (Gale et al., 2019): first convolution dense, last layer at least 20 % dense, the rest uniform."""
+    """Densities by Uniform+ (Gale et al., 2019).
+
+    The first convolution is dense, the last layer at least 20 % dense, the rest uniform. Raises
+    `ValueError` if those two alone exceed `density`.
+    """
     names = list(shapes)
     dense = {names[0]} if len(shapes[names[0]]) > 2 else set()
     least = {n: 1.0 if n in dense else 0.2 if n == names[-1] else 0.0 for n in names}
     floor = sum(weights[n] * least[n] for n in names) / sum(weights.values())
     if floor > density:
         raise ValueError(
-            f"uniform_plus keeps the first convolution and 20 % of the last layer, {floor:.4f} of all weights; "
-            f"density {density} is below that"
+            f"uniform_plus keeps the first convolution and 20 % of the last layer, "
+            f"{floor:.4f} of all weights; density {density} is below that"
         )
     return water_fill(lambda c: {n: max(least[n], min(1.0, c)) for n in names}, weights, density)
 
@@ -119,7 +132,10 @@ def uniform_plus(
 def water_fill(
     densities: Callable[[float], dict[str, float]], weights: dict[str, int], density: float
 ) -> dict[str, float]:
-    """The densities at the level c where their weighted mean is `density`; `densities(c)` must grow with c."""
+    """The densities at the level c where their weighted mean is `density`.
+
+    `densities(c)` must grow with c.
+    """
     total = sum(weights.values())
 
     def mean(level: float) -> float:
@@ -137,9 +153,10 @@ def water_fill(
 def round_counts(
     wanted: dict[str, float], units: dict[str, int], sizes: dict[str, int]
 ) -> dict[str, int]:
-    """Whole counts near `wanted` with its total, by largest remainder; every layer keeps at least one unit.
+    """Whole counts near `wanted` with its total, by largest remainder.
 
-    With units of one size the total is exact; with several sizes it is the closest that this order reaches.
+    Every layer keeps at least one unit. With units of one size the total is exact; with several
+    sizes it is the closest that this order reaches.
     """
     counts = {n: min(units[n], max(1, math.floor(w + 1e-9))) for n, w in wanted.items()}
     budget = round(sum(w * sizes[n] for n, w in wanted.items()))

@@ -30,7 +30,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def gates(model: nn.Module) -> dict[str, int]:
-    """For each prunable weight the number of gates stacked along its first axis (1 unless recurrent)."""
+    """The number of gates stacked along each prunable weight's first axis; 1 unless recurrent."""
     count = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
     stacked = {}
     for name, module in model.named_modules():
@@ -41,5 +41,8 @@ def gates(model: nn.Module) -> dict[str, int]:
 
 
 def matrix(weight: Tensor) -> Tensor:
-    """`weight` (out, in, *kernel) as (out, in * kernel): a row per output, reduced over its columns."""
+    """`weight` (out, in, *kernel) as (out, in * kernel).
+
+    A row per output, reduced over its columns.
+    """
     return weight.flatten(1)

@@ -9,7 +9,7 @@
 | `block:16x16` | a tile of the matrix (out, in * kernel) | all |
 | `column` | a column of that matrix: one input tap of all outputs | all |
 | `kernel` | the 2-D kernel of one (output, input) pair | convolutions; a weight elsewhere |
-| `channel` | an output channel or hidden unit with everything that reads it; physically removed | see `channels` |
+| `channel` | an output channel or hidden unit with all that reads it; removed | see `channels` |
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Pattern:
                 raise PatternError(f"pattern {text!r}: a block has at least one row and one column")
             return cls("block", rows=rows, columns=columns)
         raise PatternError(
-            f"no pattern {text!r}; there are: unstructured, k-of-n, N:M (2:4), *:M, block:RxC, column, kernel, channel"
+            f"no pattern {text!r}; there are: unstructured, k-of-n, N:M (2:4), *:M, block:RxC, "
+            "column, kernel, channel"
         )
 
     def refusal(self, shape: tuple[int, ...]) -> str | None:
@@ -80,13 +81,17 @@ PatternName = Annotated[
     str,
     AfterValidator(_valid),
     Field(
-        description="zero pattern: unstructured, k-of-n, 2:4, *:4, block:16x16, column, kernel, channel"
+        description="zero pattern: unstructured, k-of-n, 2:4, *:4, block:16x16, column, kernel, "
+        "channel"
     ),
 ]
 
 
 def unit_scores(scores: Tensor, pattern: Pattern) -> Tensor:
-    """The mean score of every removable unit of one layer, flat; `scores` has the weight's shape."""
+    """The mean score of every removable unit of one layer, flat.
+
+    `scores` has the weight's shape.
+    """
     if pattern.kind == "kernel":
         return scores.flatten(2).mean(2).flatten() if scores.dim() > 2 else scores.flatten()
     if pattern.kind == "column":
@@ -116,7 +121,10 @@ def expand(units: Tensor, shape: tuple[int, ...], pattern: Pattern) -> Tensor:
 
 
 def keep_top(scores: Tensor, count: int) -> Tensor:
-    """Bool mask of the `count` largest entries of `scores` (any shape); of equal scores the first is kept."""
+    """Bool mask of the `count` largest entries of `scores` (any shape).
+
+    Of equal scores the first is kept.
+    """
     order = torch.argsort(scores.flatten(), descending=True, stable=True)
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[order[:count]] = True
@@ -124,9 +132,10 @@ def keep_top(scores: Tensor, count: int) -> Tensor:
 
 
 def keep_n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
-    """Bool mask that keeps the `n` largest of every `m` consecutive scores along the flattened input axis.
+    """Bool mask that keeps the `n` largest of every `m` consecutive scores.
 
-    A remainder shorter than `m` at the end of a row stays dense.
+    Consecutive along the flattened input axis; a remainder shorter than `m` at the end of a row
+    stays dense.
     """
     matrix = scores.flatten(1)
     whole = matrix.shape[1] // m * m

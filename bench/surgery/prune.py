@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.surgery import channels
-from bench.surgery.allocation import Rule, allocate
+from bench.surgery.allocation import Rule, allocate, round_counts
 from bench.surgery.layers import prunable
 from bench.surgery.masks import Masks
 from bench.surgery.patterns import (
@@ -26,14 +26,16 @@ from bench.surgery.patterns import (
 Allocation = Annotated[
     Rule | dict[str, int],
     Field(
-        description="how the budget is spread over the layers: global, layerwise, layer_normalised, erk, uniform_plus, "
-        "lamp; or the number of weights that each named layer keeps (channels, for the channel pattern)"
+        description="how the budget is spread over the layers: global, layerwise, "
+        "layer_normalised, erk, uniform_plus, lamp; or the number of weights that each named layer "
+        "keeps (channels, for the channel pattern)"
     ),
 ]
 Uneven = Annotated[
     Literal["refuse", "dense"],
     Field(
-        description="a layer that N:M or the blocks do not divide: refuse the run, or leave that layer dense"
+        description="a layer that N:M or the blocks do not divide: refuse the run, or leave that "
+        "layer dense"
     ),
 ]
 
@@ -48,10 +50,12 @@ def prune(
     uneven: Uneven = "refuse",
     shape: tuple[int, ...],
 ) -> tuple[nn.Module, Masks]:
-    """Keep the best-scored units of `model`, changed in place (or replaced, when channels are removed).
+    """Keep the best-scored units of `model`.
 
-    `scores`: a tensor of the weight's shape for every prunable weight, larger is kept. `shape`: one input (C, H, W).
-    Returns the pruned model and the masks that keep it so; the masks are empty where channels are gone for good.
+    The model is changed in place, or replaced when channels are removed. `scores`: a tensor of the
+    weight's shape for every prunable weight, larger is kept. `shape`: one input (C, H, W). Returns
+    the pruned model and the masks that keep it so; the masks are empty where channels are gone for
+    good.
     """
     parsed = Pattern.parse(pattern)
     if parsed.kind == "channel":
@@ -63,7 +67,10 @@ def prune(
 
 
 def check(model: nn.Module, pattern: str, density: float, uneven: Uneven = "refuse") -> None:
-    """Raise `PatternError` if a layer of `model` cannot hold `pattern`, or the pattern not this density."""
+    """Raise `PatternError` if a layer cannot hold `pattern`, or the pattern not this density.
+
+    Every prunable weight of `model` is looked at, unless `uneven` layers may stay dense.
+    """
     parsed = Pattern.parse(pattern)
     if parsed.kind == "n:m":
         if parsed.n is not None and abs(parsed.n / parsed.m - density) > 1e-9:
@@ -73,13 +80,15 @@ def check(model: nn.Module, pattern: str, density: float, uneven: Uneven = "refu
             )
         if density * parsed.m < 1 - 1e-9:
             raise PatternError(
-                f"pattern {pattern!r} keeps at least 1 of {parsed.m}; density {density:g} is below that"
+                f"pattern {pattern!r} keeps at least 1 of {parsed.m}; "
+                f"density {density:g} is below that"
             )
     if uneven == "refuse":
         for name, weight in prunable(model).items():
             if reason := parsed.refusal(tuple(weight.shape)):
                 raise PatternError(
-                    f"pattern {pattern!r}: layer {name!r} cannot hold it: {reason}; uneven: dense skips it"
+                    f"pattern {pattern!r}: layer {name!r} cannot hold it: {reason}; "
+                    "uneven: dense skips it"
                 )
 
 
@@ -102,7 +111,8 @@ def select(
     target = (density * (inside + left_dense) - left_dense) / inside
     if target <= 0:
         raise PatternError(
-            f"density {density:g}: layers that cannot hold the pattern exceed it already when left dense"
+            f"density {density:g}: layers that cannot hold the pattern exceed it already "
+            "when left dense"
         )
     units = {n: unit_scores(scores[n].detach(), pattern) for n in held}
     sizes = {n: held[n].numel() // units[n].numel() for n in held}
@@ -112,11 +122,22 @@ def select(
         counts = allocate(
             units, sizes, {n: tuple(w.shape) for n, w in held.items()}, target, allocation
         )
+    if pattern.kind in ("n:m", "k-of-n"):
+        # such a layer keeps whole steps of weights; rounded together, the layers keep the budget
+        step = {
+            n: w.numel() // pattern.m if pattern.kind == "n:m" else len(w) for n, w in held.items()
+        }
+        of = {n: w.numel() // step[n] for n, w in held.items()}
+        steps = round_counts({n: counts[n] / step[n] for n in held}, of, step)
+        counts = {n: steps[n] * step[n] for n in held}
     return Masks({n: realise(scores[n], units[n], counts[n], pattern) for n in held})
 
 
 def realise(scores: Tensor, units: Tensor, count: int, pattern: Pattern) -> Tensor:
-    """The mask of one layer that keeps `count` units (weights, for N:M and k-of-n) in this pattern."""
+    """The mask of one layer that keeps `count` units in this pattern.
+
+    For N:M and k-of-n the units are weights.
+    """
     if pattern.kind == "n:m":
         n = min(pattern.m, max(1, round(count / scores.numel() * pattern.m)))
         return keep_n_of_m(scores, n, pattern.m)
@@ -132,11 +153,12 @@ def remove_channels(
     allocation: Allocation | Callable[[float], dict[str, int]],
     shape: tuple[int, ...],
 ) -> nn.Module:
-    """A smaller copy of `model` without its worst channels, as near to `density` as whole channels allow.
+    """A smaller copy of `model` without its worst channels.
 
-    The density counts weights, and a channel takes weights of its own layer and of its readers with it, so the
-    fraction of channels that gives it is searched for. Every group of coupled channels keeps at least one.
-    `allocation` may be a function from that fraction to the channels that each group keeps.
+    As near to `density` as whole channels allow. The density counts weights, and a channel takes
+    weights of its own layer and of its readers with it, so the fraction of channels that gives it
+    is searched for. Every group of coupled channels keeps at least one. `allocation` may be a
+    function from that fraction to the channels that each group keeps.
     """
     groups = channels.groups(model, shape)
     units = {g.name: channels.scores(g, scores) / weights_per_unit(g, model) for g in groups}
@@ -162,19 +184,26 @@ def remove_channels(
     reached, best = min((abs(density_of(model, groups, kept(f)) - density), f) for f in (low, high))
     if reached > 0.25 * density:
         raise PatternError(
-            f"density {density:g} is out of reach by removing channels; the nearest is {reached:.4f} away"
+            f"density {density:g} is out of reach by removing channels; "
+            f"the nearest is {reached:.4f} away"
         )
     return channels.shrink(model, shape, kept(best))
 
 
 def weights_per_unit(group: channels.Group, model: nn.Module) -> float:
-    """Weights that one unit of `group` produces with, so that scores of different groups are means per weight."""
+    """Weights that one unit of `group` produces with.
+
+    Divided by it, the scores of different groups are means per weight and can be compared.
+    """
     weights = prunable(model)
     return sum(weights[name].numel() for name in group.producers) / group.size
 
 
 def density_of(model: nn.Module, groups: list[channels.Group], keep: dict[str, Tensor]) -> float:
-    """Fraction of the prunable weights of `model` that is left once the units that are not kept are removed."""
+    """Fraction of the prunable weights of `model` that is left.
+
+    Left, that is, once the units that `keep` does not keep are removed.
+    """
     ones = copy.deepcopy(model)
     weights = prunable(ones)
     for weight in weights.values():

@@ -18,9 +18,7 @@ NAMES = ("comparison", "controls", "cost", "failures")
 def write(tables_folder: Path, out_folder: Path) -> list[Path]:
     """Write every table into `out_folder` from the tidy tables in `tables_folder`.
 
-    Returns the files.
-
-    Raises `bench.tidy.TidyError` when a tidy table is missing.
+    Returns the files. Raises `bench.tidy.TidyError` when a tidy table is missing.
     """
     points, latency = tidy.read(tables_folder, "points"), tidy.read(tables_folder, "latency")
     seeds = cells(points)

@@ -115,8 +115,8 @@ def curve_cells(done: pd.DataFrame) -> pd.DataFrame:
 def unreached(points: pd.DataFrame) -> list[dict[Any, Any]]:
     """A row for each finished curve and each density asked of it that lies beyond its ends.
 
-    The columns are those of the run in `points`, with that density as `target_density`, and `block`,
-    `highest` and `lowest`: the densities between which the curve runs.
+    The columns are those of `finished`, with that density as `target_density`, and `highest` and
+    `lowest`: the densities between which the curve runs.
     """
     return [
         curve.iloc[0].to_dict()
@@ -128,6 +128,16 @@ def unreached(points: pd.DataFrame) -> list[dict[Any, Any]]:
         for curve, target, row in curves(finished(points))
         if row is None
     ]
+
+
+def ends(points: pd.DataFrame) -> pd.DataFrame:
+    """Last points of the finished curves that end above the lowest density asked of them.
+
+    The columns are those of `cells`; there is no `target_density`, since the method chose it.
+    """
+    short = {row["run"] for row in unreached(points) if row["lowest"] > row["target_density"]}
+    done = finished(points)
+    return done[done["run"].isin(sorted(short)) & done["final"]].assign(target_density=math.nan)
 
 
 def operating_point(curve: pd.DataFrame, target: float) -> pd.Series | None:

@@ -82,7 +82,7 @@ def ordered(table: list[dict[str, Any]]) -> pd.DataFrame:
 def gaps(points: pd.DataFrame) -> dict[tuple[Any, ...], list[dict[Any, Any]]]:
     """Runs that leave a cell empty, by (dataset, arch, tier, variant, requested density).
 
-    Failed runs, a curve's at each density asked of it, and finished curves that end before one.
+    They are failed runs (a curve at each density asked of it) and finished curves that end before.
     """
     found: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
     for row in points[points["status"] == "failed"].drop_duplicates("run").to_dict("records"):

@@ -1,56 +1,46 @@
-"""Each method against the controls that copy its layer densities.
-
-Does it choose better weights, or only layers?
-"""
+"""Each method against controls with its layer densities: better weights, or only better layers?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from bench import stats
-from bench.tables.cells import GROUP
+from bench.tables.cells import GROUP, cells, ends
 from bench.tables.render import Block, line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    *GROUP,
-    *(
-        "variant",
-        "control",
-        "target_density",
-        "n",
-        "top1",
-        "top1_control",
-        "difference",
-        "half",
-        "low",
-        "high",
-    ),
-    *("p", "p_holm", "verdict", "seeds_needed", "runs", "control_runs"),
-)
+    *GROUP, "variant", "control", "target_density", "density", "n", "top1", "top1_control",
+    "difference", "half", "low", "high", "p", "p_holm", "verdict", "seeds_needed", "interpolated",
+    "runs", "control_runs",
+)  # fmt: skip
 
 
 def rows(points: pd.DataFrame) -> pd.DataFrame:
     """One row per variant, control and density: method minus control, paired run by run.
 
-    A control is paired with the very run whose layer densities it copies. p values are Holm-
-    corrected over one variant's rows in one (dataset, arch, tier). Verdict: better, worse, tie (not
-    told apart at 5 %), or untested (fewer than two pairs).
+    A control's cell is paired with that of the very run whose layer densities it copies, at the
+    same requested density; curves that end above the lowest one are also paired at their ends,
+    in a row without `target_density`. p values are corrected by Holm's method over one variant's
+    rows in one (dataset, arch, tier). Verdict: better, worse, tie (not told apart at 5 %), or
+    untested (fewer than two pairs).
     """
     import pandas as pd
 
-    done = points[(points["status"] == "ok") & points["final"].fillna(False)]
-    keep = ["run", "variant", "target_density", "seed", "top1", "test_samples", *GROUP]
-    twins = done.loc[done["like"].notna(), ["run", "like", "method", "top1"]].rename(
-        columns={"run": "control_run", "top1": "top1_control", "method": "control"}
-    )
-    pairs = twins.merge(done[keep], left_on="like", right_on="run")
+    seeds = pd.concat([cells(points), ends(points)], ignore_index=True)
+    keep = ["run", "variant", "seed", "top1", "interpolated", "density", "test_samples", *GROUP]
+    names = {"run": "control_run", "method": "control", "top1": "top1_control"}
+    names |= {"like": "run", "interpolated": "read_off"}
+    twins = seeds[seeds["like"].notna()].rename(columns=names)[[*names.values(), "target_density"]]
+    pairs = twins.merge(seeds[[*keep, "target_density"]], on=["run", "target_density"])
+    pairs["interpolated"] |= pairs["read_off"]
     table: list[dict[str, Any]] = []
     for _, family in pairs.groupby([*GROUP, "variant"], sort=True):
         found = [
-            compare(cell) for _, cell in family.groupby(["control", "target_density"], sort=True)
+            compare(cell)
+            for _, cell in family.groupby(["control", "target_density"], sort=True, dropna=False)
         ]
         for row, p in zip(found, stats.holm([row["p"] for row in found]), strict=True):
             table.append(row | {"p_holm": p, "verdict": verdict(row["difference"], p)})
@@ -69,6 +59,7 @@ def compare(cell: pd.DataFrame) -> dict[str, Any]:
     result = stats.paired(own, control, resolution=1 / first["test_samples"])
     return {
         **{key: first[key] for key in (*GROUP, "variant", "control", "target_density")},
+        "density": cell["density"].mean(),
         "n": result.n,
         "top1": cell["top1"].mean(),
         "top1_control": cell["top1_control"].mean(),
@@ -78,6 +69,7 @@ def compare(cell: pd.DataFrame) -> dict[str, Any]:
         "high": result.high,
         "p": result.p,
         "seeds_needed": stats.seeds_needed(result.difference, result.sd),
+        "interpolated": bool(cell["interpolated"].any()),
         "runs": " ".join(cell["run"]),
         "control_runs": " ".join(cell["control_run"]),
     }
@@ -93,42 +85,40 @@ def verdict(difference: float, p: float) -> str:
 def blocks(table: pd.DataFrame) -> list[Block]:
     """One block per (dataset, arch, tier), differences in points."""
     header = (
-        "variant",
-        "control",
-        "density",
-        "method",
-        "control's",
-        "difference",
-        "p (Holm)",
-        "verdict",
+        "variant", "control", "density", "method", "control's", "difference", "p (Holm)", "verdict",
         "seeds",
-    )
+    )  # fmt: skip
     found = []
     for (dataset, arch, tier), part in table.groupby(GROUP, sort=True):
         lines = []
         for row in part.to_dict("records"):
             half = f" ± {100 * row['half']:.2f}" if row["half"] == row["half"] else ""
-            needed = row["seeds_needed"]
+            target, needed = row["target_density"], row["seeds_needed"]
+            mark = "~" if row["interpolated"] else ""
             lines.append(
                 line(
                     row["variant"],
                     f"{row['control']}(like)",
-                    f"{row['target_density']:g}",
+                    f"{target:g}" if target == target else f"end ({row['density']:.3g})",
                     f"{100 * row['top1']:.2f}",
                     f"{100 * row['top1_control']:.2f}",
-                    f"{100 * row['difference']:+.2f}{half} ({row['n']})",
+                    f"{mark}{100 * row['difference']:+.2f}{half} ({row['n']})",
                     f"{row['p_holm']:.3g}" if row["p_holm"] == row["p_holm"] else None,
                     row["verdict"],
                     None if needed is None or needed != needed else int(needed),
                 )
             )
-        note = (
+        notes = [
             "Difference: method minus control in points of top-1, paired by seed, ± half of the "
-            "95 % t interval (n). "
-            "Verdict at 5 % after Holm's correction over the variant's rows. Seeds: what 80 % "
-            "power would need for a "
-            "difference of this size."
-        )
+            "95 % t interval (n). Verdict at 5 % after Holm's correction over the variant's rows. "
+            "Seeds: what 80 % power would need for a difference of this size."
+        ]
+        if part["target_density"].isna().any():
+            notes.append(
+                "End: the last points of curves that do not reach the lowest requested density."
+            )
+        if part["interpolated"].any():
+            notes.append("~ one or both read off a curve of several densities, linear in its log.")
         title = f"Methods against their controls, {dataset}, {arch}, {tier} tier"
-        found.append(Block(title, header, (("", tuple(lines)),), (note,)))
+        found.append(Block(title, header, (("", tuple(lines)),), tuple(notes)))
     return found

@@ -15,9 +15,9 @@ MEANS = ("epochs", "samples", *(f"seconds_{phase}" for phase in PHASES), "second
 
 
 def rows(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per (dataset, arch, tier, variant, device): means over its finished runs.
+    """One row per (dataset, arch, tier, variant, device): means over finished runs.
 
-    `seconds` is wall time.
+    `seconds` is wall time. A run that yields a curve counts as one, with all that it trained.
     """
     import pandas as pd
 
@@ -35,27 +35,20 @@ def rows(runs: pd.DataFrame) -> pd.DataFrame:
 
 def blocks(table: pd.DataFrame) -> list[Block]:
     """One block per (dataset, arch, tier)."""
-    header = (
-        "variant",
-        "runs",
-        "epochs",
-        "samples",
-        *(f"{phase} s" for phase in PHASES),
-        "wall s",
-        "peak MiB",
-    )
+    spent = tuple(f"{phase} s" for phase in PHASES)
+    header = ("variant", "runs", "epochs", "samples", *spent, "wall s", "peak MiB")
     found = []
     for (dataset, arch, tier), part in table.groupby(GROUP, sort=True):
         lines = []
         for row in part.to_dict("records"):
-            spent = [f"{row[f'seconds_{phase}']:.2f}" for phase in PHASES]
+            seconds = [f"{row[f'seconds_{phase}']:.2f}" for phase in PHASES]
             lines.append(
                 line(
                     row["variant"],
                     row["n"],
                     f"{row['epochs']:.3g}",
                     f"{row['samples']:.0f}",
-                    *spent,
+                    *seconds,
                     f"{row['seconds']:.2f}",
                     f"{row['peak_memory'] / 2**20:.0f}",
                 )
@@ -63,9 +56,9 @@ def blocks(table: pd.DataFrame) -> list[Block]:
         devices = ", ".join(sorted(set(part["device"]))) or "an unrecorded device"
         note = (
             f"Means per run on {devices}. Seconds of the device by phase of the ledger; wall: the "
-            f"whole run, loading and "
-            "measuring included. A method that starts from the shared dense net does not pay for "
-            "that net's training."
+            "whole run, loading and measuring included. A method that starts from the shared dense "
+            "net does not pay for that net's training. One run of an iterative method, or of its "
+            "controls, serves all densities; one of any other method serves a single density."
         )
         found.append(
             Block(f"Cost, {dataset}, {arch}, {tier} tier", header, (("", tuple(lines)),), (note,))

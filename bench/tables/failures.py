@@ -10,17 +10,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    "what",
-    "dataset",
-    "arch",
-    "variant",
-    "target_density",
-    "seed",
-    "status",
-    "reason",
-    "count",
+    "what", "dataset", "arch", "variant", "target_density", "seed", "status", "reason", "count",
     "run",
-)
+)  # fmt: skip
 
 
 def rows(runs: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:

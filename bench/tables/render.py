@@ -87,9 +87,9 @@ def escape(text: str) -> str:
 
 
 def latex(name: str, blocks: Sequence[Block]) -> str:
-    """The blocks as LaTeX tables.
+    """The blocks as LaTeX tables; labels are `tab:<name>-<number>`.
 
-    Needs `booktabs` and `threeparttable`; labels are `tab:<name>-<number>`.
+    The document needs the packages `booktabs` and `threeparttable`.
     """
     head = (
         "% Generated from tidy tables; do not edit. Needs \\usepackage{booktabs,threeparttable}.\n"

@@ -1,7 +1,4 @@
-"""Measured latency of a variant's point.
-
-The best execution path, under one setting for all rows.
-"""
+"""Measured latency of a variant's point: the best execution path, one setting for all rows."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ class Setting(NamedTuple):
 
 
 def setting(latency: pd.DataFrame) -> Setting | None:
-    """The setting that covers most points.
+    """The setting that covers most runs; among equals a GPU's, then the largest batch.
 
-    Among equals a GPU's, then the largest batch. None: nothing measured.
+    None where nothing was measured.
     """
     timed = latency[latency["status"] == "ok"]
     if not len(timed):
@@ -62,17 +59,10 @@ def within(latency: pd.DataFrame, chosen: Setting) -> pd.DataFrame:
     return latency[same]
 
 
-EMPTY = dict.fromkeys(
-    (
-        "measured_speedup",
-        "speedup_low",
-        "speedup_high",
-        "latency_ms",
-        "latency_path",
-        "latency_setting",
-        "efficiency",
-    )
-)
+EMPTY = dict.fromkeys((
+    "measured_speedup", "speedup_low", "speedup_high", "latency_ms", "latency_path",
+    "latency_setting", "efficiency",
+))  # fmt: skip
 
 
 def measured(cell: pd.DataFrame, latency: pd.DataFrame, chosen: Setting | None) -> dict[str, Any]:

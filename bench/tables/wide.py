@@ -1,7 +1,4 @@
-"""The comparison as people read it.
-
-Variants in rows, densities in columns, one block per data set and net.
-"""
+"""The comparison as people read it: variants in rows, densities in columns, a block per net."""
 
 from __future__ import annotations
 
@@ -21,27 +18,22 @@ SECTIONS = (
 
 
 def blocks(comparison: pd.DataFrame, points: pd.DataFrame) -> list[Block]:
-    """Top-1 in per cent per (dataset, arch, tier).
-
-    Below it what the same models cost.
-    """
+    """Top-1 in per cent per (dataset, arch, tier), and below it what the same models cost."""
     if not len(comparison):
         return []
     found = []
     for (dataset, arch, tier), part in comparison.groupby(GROUP, sort=True):
         tested = points[(points["dataset"] == dataset) & (points["arch"] == arch)]
         samples = tested["test_samples"].dropna()
-        found.append(
-            accuracy(
-                f"{dataset}, {arch}, {tier} tier", part, int(samples.max()) if len(samples) else 0
-            )
-        )
+        place, seen = f"{dataset}, {arch}, {tier} tier", int(samples.max()) if len(samples) else 0
+        lost = tested.loc[(tested["status"] == "failed") & (tested["tier"] == tier), "run"]
+        found.append(accuracy(place, part, seen, lost.nunique()))
         if (part["block"] == "method").any():
-            found.append(sizes(f"{dataset}, {arch}, {tier} tier", part))
+            found.append(sizes(place, part))
     return found
 
 
-def accuracy(place: str, part: pd.DataFrame, samples: int) -> Block:
+def accuracy(place: str, part: pd.DataFrame, samples: int, lost: int) -> Block:
     """Mean ± half-width (n) per variant and density; the best and its ties are bold."""
     targets = sorted(
         set(part.loc[part["block"] != "dense", "target_density"].dropna()), reverse=True
@@ -66,38 +58,38 @@ def accuracy(place: str, part: pd.DataFrame, samples: int) -> Block:
         if rows:
             sections.append((title, tuple(rows)))
     header = ("variant", "1", *(f"{target:g}" for target in targets))
-    return Block(f"Top-1 accuracy, {place}", header, tuple(sections), notes(part, samples))
+    return Block(f"Top-1 accuracy, {place}", header, tuple(sections), notes(part, samples, lost))
 
 
 def cell_text(row: dict[Any, Any]) -> str:
-    """`97.31 ± 0.42 (3)`.
+    """`97.31 ± 0.42 (3)`; no interval for one seed, `~` before an interpolated mean.
 
-    Without an interval for one seed, `failed` for none; `~` before an interpolated mean.
+    Without any seed `failed`, or `not reached` where every run finished and ends before.
     """
     n, mean, half = row["n"], row["top1"], row["top1_half"]
     if n == 0:
-        return "failed"
+        return "failed" if row["failed"] else "not reached"
     mark = "~" if row["interpolated"] else ""
     spread = f" ± {100 * half:.2f}" if half == half else ""
     return f"{mark}{100 * mean:.2f}{spread} ({n})"
 
 
-def notes(part: pd.DataFrame, samples: int) -> tuple[str, ...]:
+def notes(part: pd.DataFrame, samples: int, lost: int) -> tuple[str, ...]:
     """What the numbers are, over what, and what they do not say."""
     ns = sorted({int(n) for n in part["n"] if n > 0})
     many = "–".join(str(n) for n in sorted({*ns[:1], *ns[-1:]})) or "0"  # noqa: RUF001
     lines = [
-        f"Mean test accuracy in per cent ± half of the 95 % Student-t interval of the mean over n "
-        f"= {many} seeds (n in "
-        "brackets); columns: requested density, the fraction of prunable weights kept.",
+        f"Mean test accuracy in per cent ± half of the 95 % Student-t interval of the mean over "
+        f"n = {many} seeds (n in brackets); columns: requested density, the fraction of prunable "
+        "weights kept.",
         f"Tested domain: this data set's {samples} test images, this net, this training budget; "
-        f"nothing beyond.",
+        "nothing beyond.",
     ]
     if part["best"].any():
         lines.append(
             "Bold: the best method of a column and every other that the seeds cannot tell from it "
-            "(paired by seed, "
-            "Holm-corrected over all pairs, 5 %). Dense nets and controls do not compete."
+            "(paired by seed, Holm-corrected over all pairs, 5 %). Dense nets and controls do not "
+            "compete."
         )
     if (part["n"] == 1).any():
         lines.append("A cell with one seed has no interval and does not compete.")
@@ -106,7 +98,7 @@ def notes(part: pd.DataFrame, samples: int) -> tuple[str, ...]:
             "~ read off a curve of several densities: per seed, linear in log density, never "
             "extrapolated."
         )
-    lost = int(part["failed"].sum())
+    lines += short(part[part["unreached"] > 0])
     if lost:
         lines.append(
             f"{lost} failed runs are not in the means; the failures table has their reasons."
@@ -114,19 +106,27 @@ def notes(part: pd.DataFrame, samples: int) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def short(part: pd.DataFrame) -> list[str]:
+    """A footnote, if it is needed: the curves that end before a density, and where they run."""
+    found: dict[str, None] = {}
+    for row in part.to_dict("records"):
+        where = row["variant"]
+        if row["n"] or row["failed"]:
+            where += f" at {row['target_density']:g} ({row['unreached']} of the seeds)"
+        found[f"{where}: {row['reason']}"] = None
+    if not found:
+        return []
+    return [
+        "Not reached: a curve of several densities ends before this one. " + "; ".join(found) + "."
+    ]
+
+
 def sizes(place: str, part: pd.DataFrame) -> Block:
     """One row per method and density: size, multiply-adds and time side by side."""
     header = (
-        "variant",
-        "density",
-        "actual",
-        "compression",
-        "theoretical",
-        "measured",
-        "ms",
-        "efficiency",
-    )
-    more = ("Δ dense", "worst class", "ECE", "epochs")
+        "variant", "density", "actual", "compression", "theoretical", "measured", "ms",
+        "efficiency", "Δ dense", "worst class", "ECE", "epochs",
+    )  # fmt: skip
     rows = []
     for row in part[(part["block"] == "method") & (part["n"] > 0)].to_dict("records"):
         delta = f"{100 * row['delta_dense']:+.2f}"
@@ -162,14 +162,12 @@ def sizes(place: str, part: pd.DataFrame) -> Block:
     speed += [f"Not measured (–): {'; '.join(missing)}."] if missing else []  # noqa: RUF001
     return Block(
         f"Size and speed, {place}",
-        header + more,
+        header,
         (("", tuple(rows)),),
         (
             "Compression: bits on disk of the dense net / of the pruned one (per tensor the "
-            "smallest of dense, CSR and "
-            "bitmap). Theoretical: multiply-adds of the dense net / those with non-zero weights. "
-            "Efficiency: measured / "
-            "theoretical speed-up.",
+            "smallest of dense, CSR and bitmap). Theoretical: multiply-adds of the dense net / "
+            "those with non-zero weights. Efficiency: measured / theoretical speed-up.",
             *speed,
             "Δ dense: paired by seed, in points. Worst class: largest fall of one class's "
             "accuracy, in points.",
