@@ -26,9 +26,8 @@ def plan(suite: str, summary: bool) -> None:
 
     made = expand(read(find(suite)))
     if summary:
-        print(
-            f"suite {made.config.suite}: {len(made.runs)} runs in {len(made.batches)} jobs, {len(made.pairs)} pairs"
-        )
+        runs, jobs, pairs = len(made.runs), len(made.batches), len(made.pairs)
+        print(f"suite {made.config.suite}: {runs} runs in {jobs} jobs, {pairs} pairs")
         for variant in sorted({spec.variant for spec in made.runs.values()}):
             print(f"  {sum(s.variant == variant for s in made.runs.values()):6d}  {variant}")
         return
@@ -56,7 +55,8 @@ def data(name: str, root: str | None, download: bool) -> None:
 def run(suite: str | None, plan: str | None, batch: str | None, only: str, threads: int) -> int:
     """Do runs one after the other; those that have a record are left alone.
 
-    In the workflow: `--plan results/x/plan.json --batch NAME`. By hand: a suite, and `--only` a prefix of run ids.
+    In the workflow: `--plan results/x/plan.json --batch NAME`. By hand: a suite, and `--only` a
+    prefix of run ids.
     """
     import torch
 

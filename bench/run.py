@@ -183,7 +183,7 @@ class Work:
             raise TrainingFailed(
                 f"the run it copies, {record.id}, has no operating point: {record.reason}"
             )
-        for point in nearest(record.points, self.spec.densities):
+        for point in record.operating_points:
             other = store.load(source / "points" / str(point.index))
             if getattr(method, "pattern", "") == "channel":
                 counts = {g.name: g.size for g in channels.groups(other, self.data.shape)}
@@ -253,18 +253,6 @@ class Work:
         if self.dense is None or not self.dense.points:
             return None
         return measure.worst_class_drop(self.dense.points[-1].test, test)
-
-
-def nearest(points: tuple[Point, ...], densities: tuple[float, ...]) -> list[Point]:
-    """The last point, and for each of `densities` but the lowest the point nearest in ratio.
-
-    Each point once, in the order of the run.
-    """
-    higher = sorted(densities)[1:]
-    chosen = {
-        min(points, key=lambda p: abs(math.log(max(p.density, 1e-9) / d))).index for d in higher
-    }
-    return [points[index] for index in sorted({*chosen, points[-1].index})]
 
 
 def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from typing import Any, Literal
 
@@ -183,3 +184,18 @@ class Record(Frozen):
     peak_memory: int = Field(
         0, description="bytes: device peak on CUDA, resident peak of the process on CPU"
     )
+
+    @property
+    def operating_points(self) -> tuple[Point, ...]:
+        """The points that stand for what was asked of the run, each once.
+
+        The last one; of a curve also the one nearest, in ratio, to each requested density but the
+        lowest. Controls copy these, and latency is measured on them.
+        """
+        if not self.points:
+            return ()
+        chosen = {self.points[-1].index}
+        for wanted in sorted(self.spec.densities)[1:]:
+            gaps = [abs(math.log(max(p.density, 1e-9) / wanted)) for p in self.points]
+            chosen.add(gaps.index(min(gaps)))
+        return tuple(self.points[index] for index in sorted(chosen))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ KINDS = ("csv", "md", "tex")
 FIGURES = figures.names()
 
 
+@dataclass(frozen=True)
 class WorkflowPlan(Plan):
     """A plan with the paths and strings of the workflow."""
 
@@ -89,17 +91,18 @@ def find(name: str) -> Path:
 
 
 def plan(config: dict[str, Any]) -> WorkflowPlan:
-    """The plan of the suite that `--config suite=` names; a config that cannot be run ends Snakemake with a message."""
-    unknown = set(config) - {"suite"}
+    """The plan of the suite that `--config suite=` names.
+
+    A config that cannot be run ends Snakemake with a message, before any job.
+    """
     try:
-        if unknown:
+        if unknown := set(config) - {"suite"}:
             raise ConfigError(
-                f"--config {', '.join(sorted(unknown))}: only suite=NAME or suite=path/to/config.yaml is known here"
+                f"--config {', '.join(sorted(unknown))}: "
+                "only suite=NAME or suite=path/to/config.yaml is known here"
             )
         path = find(str(config.get("suite", "quick")))
-        expanded = expand(read(path))
+        made = expand(read(path))
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    made = WorkflowPlan(expanded.config, expanded.runs, expanded.needs)
-    object.__setattr__(made, "file", str(path))
-    return made
+    return WorkflowPlan(made.config, made.runs, made.needs, str(path))

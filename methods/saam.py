@@ -117,12 +117,6 @@ class Saam(Method):
         least = {n: max(1 / sizes[n], self.least) for n in scores}
         if density is None:
             return {n: min(1.0, max(least[n], rho[n])) for n in scores}
-        floor = sum(sizes[n] * least[n] for n in scores) / sum(sizes.values())
-        if floor > density:
-            raise PatternError(
-                f"least = {self.least:g} keeps {floor:.4f} of the weights; "
-                f"density {density:g} is below"
-            )
         return water_fill(
             lambda c: {n: min(1.0, max(least[n], c * rho[n] ** self.alpha)) for n in rho},
             sizes,
@@ -149,6 +143,12 @@ class Saam(Method):
         else:
             sizes = {n: s.numel() for n, s in parts.items()}
             levels = self.levels(parts, sizes, None if self.density == "auto" else self.density)
+            reached = sum(sizes[n] * d for n, d in levels.items()) / sum(sizes.values())
+            if self.density != "auto" and reached > self.density * (1 + 1e-6):
+                raise PatternError(
+                    f"least = {self.least:g} keeps {reached:.4f} of the weights; "
+                    f"density {self.density:g} is below"
+                )
             for name, level in levels.items():
                 trainer.log("level", layer=name, level=level)
             if pattern.kind == "n:m":

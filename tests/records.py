@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from bench.run import nearest
 from bench.spec import Accuracy, Point, Recipe, Record, RunSpec, Spent
 
 ARCHS = {"resnet8": (77_000, 4_600_000, 0.985), "lstm": (34_000, 270_000, 0.965)}
@@ -188,7 +187,7 @@ def controls(own: Record, skill: float) -> list[Record]:
                 "like": own.id,
             }
         )
-        copied = tuple(point.density for point in nearest(own.points, own.spec.densities))
+        copied = tuple(point.density for point in own.operating_points)
         found.append(record(spec, copied, own.dense, skill + handicap))
     return found
 

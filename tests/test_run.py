@@ -222,7 +222,7 @@ def test_an_iterative_run_yields_a_curve_and_its_control_copies_the_points_asked
     assert [p.final for p in ticket.points] == [False] * (len(densities) - 1) + [True]
     spent = {s.phase: s.epochs for s in ticket.ledger}
     assert spent["finetune"] == pytest.approx(2, rel=0.02)  # an epoch for each density
-    copied = harness.nearest(ticket.points, control.spec.densities)
+    copied = ticket.operating_points
     assert len(copied) == len(control.points) == 2
     for own, source in zip(control.points, copied, strict=True):
         assert counts(suite, control, own.index) == counts(suite, ticket, source.index)

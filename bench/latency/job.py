@@ -115,9 +115,9 @@ def record(suite: Path, run: str) -> Record:
 
 
 def targets(suite: Path, found: Record) -> list[Target]:
-    """The stored points of a run."""
+    """The stored operating points of a run."""
     folder = suite / "runs" / found.id / "points"
     return [
         Target(found.id, point.index, point.digest, folder / str(point.index))
-        for point in found.points
+        for point in found.operating_points
     ]
