@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,16 +157,14 @@ def figures(folder: str, only: str | None) -> None:
 
 
 def publish(folder: str, tag: str) -> None:
-    """Copy the tables, figures and the environment that made them to results/published/TAG."""
-    from bench.env import environment
+    """Copy what a reader needs to results/published/TAG, and show its table in README.md.
 
-    source, to = Path(folder), RESULTS / "published" / tag
-    if not (source / "tables" / "comparison.csv").exists():
-        raise FileNotFoundError(f"{source / 'tables'}: no comparison table; run the suite first")
-    for part in ("tables", "figures"):
-        shutil.rmtree(to / part, ignore_errors=True)
-        shutil.copytree(source / part, to / part)
-    (to / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
+    Tidy tables and tables for people as text, figures, the suite's config, and the environment of
+    the machine that trained.
+    """
+    from bench.publish import publish as copy
+
+    to = copy(Path(folder), RESULTS / "published" / tag, Path("README.md"))
     print(f"{to}: {sum(f.stat().st_size for f in to.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

@@ -1,0 +1,52 @@
+"""Published numbers are what the code makes of the published tidy tables; nothing is typed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import tables
+from bench.publish import first_table
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = sorted((ROOT / "results" / "published").glob("*/tables"))
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.parent.name)
+def test_published_tables_regenerate_to_the_byte_from_the_tidy_tables(folder, tmp_path):
+    for made in tables.write(folder, tmp_path):
+        assert made.read_bytes() == (folder / made.name).read_bytes(), made.name
+
+
+def test_a_changed_raw_number_changes_the_published_table(tmp_path):
+    folder = PUBLISHED[0]
+    for file in folder.glob("*.csv"):
+        text = file.read_text()
+        if file.name == "points.csv":
+            header, first, *rest = text.splitlines()
+            column = header.split(",").index("top1")
+            cells = first.split(",")
+            cells[column] = "0.5"
+            text = "\n".join([header, ",".join(cells), *rest]) + "\n"
+        (tmp_path / file.name).write_text(text)
+    tables.write(tmp_path, tmp_path / "out")
+    made = (tmp_path / "out" / "comparison.csv").read_bytes()
+    assert made != (folder / "comparison.csv").read_bytes()
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.parent.name)
+def test_the_readme_shows_the_published_table(folder):
+    readme = (ROOT / "README.md").read_text()
+    marker = f"<!-- table: {folder.parent.name} -->\n"
+    if marker not in readme:
+        pytest.skip(f"README.md shows no table of {folder.parent.name}")
+    shown = readme.split(marker)[1].split("<!-- end -->")[0].strip()
+    assert shown == first_table((folder / "comparison.md").read_text())
+
+
+def test_published_files_are_small_and_text_but_for_figures():
+    for file in (ROOT / "results" / "published").rglob("*"):
+        if file.is_file():
+            assert file.stat().st_size < 1_500_000, file
+            assert file.suffix in (".csv", ".md", ".tex", ".json", ".png", ".pdf"), file
