@@ -11,7 +11,7 @@ bench: .venv/ready
 	snakemake --cores $(CORES) --config suite=$(SUITE)
 
 test: .venv/ready
-	python -m pytest
+	python -m pytest -n auto --dist loadfile
 
 gpu: .venv/ready
 	python -m pytest -m gpu

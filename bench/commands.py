@@ -118,10 +118,14 @@ def load_plan(plan: str) -> tuple[dict[str, Any], Path]:
 
 def kernels() -> None:
     """List the execution paths that latency can be measured on."""
+    import importlib
+
     from bench import kernels as paths
 
     for name in paths.names():
-        print(f"{name:16s} {(paths.load(name).__doc__ or '').strip().splitlines()[0]}")
+        kernel, about = paths.load(name), importlib.import_module(f"bench.kernels.{name}").__doc__
+        where = f"{'/'.join(kernel.devices)}, {'/'.join(kernel.dtypes)}"
+        print(f"{name:16s} {where:24s} {(about or '').strip().splitlines()[0]}")
 
 
 def collect(plan: str) -> None:
