@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen.pop("command")
     try:
         return function(**chosen) or 0
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stderr.close()
+        return 0
     except commands.expected() as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

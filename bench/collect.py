@@ -119,7 +119,8 @@ def no_shared_cell(rows: list[dict[str, Any]]) -> None:
 def target_density(spec: RunSpec, records: dict[str, Record]) -> float | None:
     """The density asked of a run: its own parameter, its original's (a control), or the default."""
     if "density" in spec.params:
-        return float(spec.params["density"])
+        asked = spec.params["density"]
+        return float(asked) if isinstance(asked, int | float) else None
     if spec.like is not None and spec.like in records:
         return target_density(records[spec.like].spec, records)
     field = methods.load(spec.method).model_fields.get("density")

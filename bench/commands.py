@@ -224,7 +224,7 @@ def new_method(name: str) -> None:
 
 
 def schema() -> None:
-    """Write bench/config/schema.json from the models in bench/spec.py."""
+    """Write bench/config/schema.json from the models in bench/suite.py."""
     from bench.suite import Config
 
     file = Path(__file__).parent / "config" / "schema.json"

@@ -197,7 +197,8 @@ def specify(
         finetune = schedule(method, tier, common["train"], finetune)
     shown = method.model_dump(mode="json", exclude_defaults=True)
     if source is not None:
-        shown["density"] = make(source.method, source.params).model_dump().get("density")
+        asked = make(source.method, source.params).model_dump().get("density")
+        shown["density"] = asked if isinstance(asked, float) else None
     label = (
         {k: v for k, v in shown.items() if k != "density"}
         if source is None

@@ -7,7 +7,6 @@ import re
 import shutil
 from pathlib import Path
 
-
 TEXT = (".csv", ".md", ".tex")
 
 
@@ -28,8 +27,12 @@ def publish(suite: Path, to: Path, readme: Path) -> Path:
         shutil.copy(file, to / "figures")
     plan = json.loads((suite / "plan.json").read_text())
     (to / "suite.json").write_text(json.dumps(plan["config"], indent=1) + "\n")
-    record = json.loads(next((suite / "runs").glob("*/record.json")).read_text())
-    (to / "environment.json").write_text(json.dumps(record["environment"], indent=1) + "\n")
+    machines = {
+        json.dumps(json.loads((suite / "runs" / run / "record.json").read_text())["environment"])
+        for run in plan["runs"]
+    }
+    found = [json.loads(machine) for machine in sorted(machines)]
+    (to / "environment.json").write_text(json.dumps(found, indent=1) + "\n")
     show(readme, to.name, (to / "tables" / "comparison.md").read_text())
     return to
 

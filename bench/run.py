@@ -26,6 +26,7 @@ from bench.method import Method, MethodError, load, make
 from bench.plan import baseline
 from bench.spec import Accuracy, Point, Record, RunSpec
 from bench.surgery import channels, store
+from bench.surgery.allocation import AllocationError
 from bench.surgery.layers import prunable
 from bench.surgery.patterns import PatternError
 from bench.trainer import Trainer, TrainingFailed, refuse_collapse
@@ -34,6 +35,7 @@ FAILURES = (
     TrainingFailed,
     FloatingPointError,
     PatternError,
+    AllocationError,
     channels.SurgeryError,
     torch.cuda.OutOfMemoryError,
 )

@@ -243,15 +243,17 @@ def refuse_pattern(method: Method, nets: dict[str, nn.Module]) -> None:
 
     `nets`: those that the config asks for, as `nets(config, source)` builds them.
     """
-    fields = dict(method)
-    pattern = fields.get("pattern", "unstructured")
-    if pattern == "unstructured" or "uneven" not in fields:
-        return
     from bench.surgery.prune import check as check_pattern
+    from bench.surgery.prune import check_uniform_plus
 
+    fields = dict(method)
+    density = fields.get("density") if isinstance(fields.get("density"), float) else None
     for pair, model in nets.items():
         try:
-            check_pattern(model, pattern, fields["density"], fields["uneven"])
+            if "uneven" in fields:
+                check_pattern(model, fields["pattern"], density, fields["uneven"])
+            if fields.get("allocation") == "uniform_plus" and density is not None:
+                check_uniform_plus(model, density)
         except ValueError as error:
             raise ValueError(f"{error} ({pair})") from None
 

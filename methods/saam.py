@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from bench.method import Density, Method
 from bench.sparsity import pq_index, retained
-from bench.surgery import Masks, PatternError, PatternName, gates, magnitudes, prunable
+from bench.surgery import Masks, PatternError, PatternName, Uneven, gates, magnitudes, prunable
 from bench.surgery import channels as channel
 from bench.surgery.allocation import round_counts, water_fill
 from bench.surgery.patterns import Pattern, keep_n_of_m, keep_top
@@ -72,6 +72,7 @@ class Saam(Method):
     p: float = Field(0.5, gt=0, description="p of the PQ Index")
     q: float = Field(1.0, gt=0, description="q of the PQ Index, above p")
     least: float = Field(0.01, gt=0, le=1, description="d_min, the smallest level of a layer")
+    uneven: Uneven = Field("refuse")
     normalise: bool = Field(
         False, description="channel: divide scores by their layer's mean before they are summed"
     )
@@ -136,18 +137,18 @@ class Saam(Method):
             for n, s in scores.items()
             for g, part in enumerate(s.chunk(stacked[n]))
         }
-        if self.density != "auto":
-            check(model, self.pattern, self.density, "dense")
+        wanted = None if self.density == "auto" else self.density
+        check(model, self.pattern, wanted, self.uneven)
         if pattern.n is not None:
             kept = {n: keep_n_of_m(s, pattern.n, pattern.m) for n, s in parts.items()}
         else:
             sizes = {n: s.numel() for n, s in parts.items()}
-            levels = self.levels(parts, sizes, None if self.density == "auto" else self.density)
+            levels = self.levels(parts, sizes, wanted)
             reached = sum(sizes[n] * d for n, d in levels.items()) / sum(sizes.values())
-            if self.density != "auto" and reached > self.density * (1 + 1e-6):
+            if wanted is not None and reached > wanted * (1 + 1e-6):
                 raise PatternError(
                     f"least = {self.least:g} keeps {reached:.4f} of the weights; "
-                    f"density {self.density:g} is below"
+                    f"density {wanted:g} is below"
                 )
             for name, level in levels.items():
                 trainer.log("level", layer=name, level=level)

@@ -162,6 +162,7 @@ class Sap(Method):
                 "pqi",
                 round=index,
                 layer=name,
+                pqi=float(pq_index(values, self.p, self.q)) if len(values) else 0.0,
                 pqi_half_1=float(pq_index(values, 0.5, 1.0)) if len(values) else 0.0,
                 pqi_1_2=float(pq_index(values, 1.0, 2.0)) if len(values) else 0.0,
                 gini=gini(values),

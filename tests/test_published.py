@@ -1,4 +1,4 @@
-"""Published numbers are what the code makes of the published tidy tables; nothing is typed by hand."""
+"""Published numbers are what the code makes of the published tidy tables."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def test_published_tables_regenerate_to_the_byte_from_the_tidy_tables(folder, tm
         assert made.read_bytes() == (folder / made.name).read_bytes(), made.name
 
 
+@pytest.mark.skipif(not PUBLISHED, reason="nothing is published yet")
 def test_a_changed_raw_number_changes_the_published_table(tmp_path):
     folder = PUBLISHED[0]
     for file in folder.glob("*.csv"):

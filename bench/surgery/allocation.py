@@ -23,6 +23,10 @@ scores.
 """
 
 
+class AllocationError(ValueError):
+    """A density that the rule cannot give."""
+
+
 def allocate(
     scores: dict[str, Tensor],
     sizes: dict[str, int],
@@ -122,7 +126,7 @@ def uniform_plus(
     least = {n: 1.0 if n in dense else 0.2 if n == names[-1] else 0.0 for n in names}
     floor = sum(weights[n] * least[n] for n in names) / sum(weights.values())
     if floor > density:
-        raise ValueError(
+        raise AllocationError(
             f"uniform_plus keeps the first convolution and 20 % of the last layer, "
             f"{floor:.4f} of all weights; density {density} is below that"
         )

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.surgery import channels
-from bench.surgery.allocation import Rule, allocate, round_counts
+from bench.surgery.allocation import Rule, allocate, round_counts, uniform_plus
 from bench.surgery.layers import prunable
 from bench.surgery.masks import Masks
 from bench.surgery.patterns import (
@@ -34,8 +34,8 @@ Allocation = Annotated[
 Uneven = Annotated[
     Literal["refuse", "dense"],
     Field(
-        description="a layer that N:M or the blocks do not divide: refuse the run, or leave that "
-        "layer dense"
+        description="a layer that the pattern does not divide: refuse the run, or leave dense what "
+        "is left over (N:M: the last inputs of each output; blocks: the layer)"
     ),
 ]
 
@@ -66,13 +66,14 @@ def prune(
     return model, masks
 
 
-def check(model: nn.Module, pattern: str, density: float, uneven: Uneven = "refuse") -> None:
+def check(model: nn.Module, pattern: str, density: float | None, uneven: Uneven = "refuse") -> None:
     """Raise `PatternError` if a layer cannot hold `pattern`, or the pattern not this density.
 
-    Every prunable weight of `model` is looked at, unless `uneven` layers may stay dense.
+    Every prunable weight of `model` is looked at, unless `uneven` layers may stay dense. Without a
+    `density` (a method that finds its own) only the shapes are.
     """
     parsed = Pattern.parse(pattern)
-    if parsed.kind == "n:m":
+    if parsed.kind == "n:m" and density is not None:
         if parsed.n is not None and abs(parsed.n / parsed.m - density) > 1e-9:
             raise PatternError(
                 f"pattern {pattern!r} keeps density {parsed.n / parsed.m:g}, not {density:g}; "
@@ -92,6 +93,13 @@ def check(model: nn.Module, pattern: str, density: float, uneven: Uneven = "refu
                 )
 
 
+def check_uniform_plus(model: nn.Module, density: float) -> None:
+    """Raise `AllocationError` if Uniform+ keeps more than `density` of this model whatever else."""
+    weights = prunable(model)
+    shapes = {n: tuple(w.shape) for n, w in weights.items()}
+    uniform_plus(shapes, {n: w.numel() for n, w in weights.items()}, density)
+
+
 def select(
     model: nn.Module,
     scores: dict[str, Tensor],
@@ -101,7 +109,12 @@ def select(
 ) -> Masks:
     """Masks over the weights that can hold `pattern`; `density` counts all prunable weights."""
     weights = prunable(model)
-    held = {n: w for n, w in weights.items() if pattern.refusal(tuple(w.shape)) is None}
+    # what N:M leaves over at the end of a row stays dense; a layer that blocks do not tile, whole
+    held = {
+        n: w
+        for n, w in weights.items()
+        if pattern.kind == "n:m" or pattern.refusal(tuple(w.shape)) is None
+    }
     if not held:
         raise PatternError(f"no layer can hold the pattern {pattern}")
     if pattern.n is not None:
@@ -212,6 +225,3 @@ def density_of(model: nn.Module, groups: list[channels.Group], keep: dict[str, T
     return sum(int(w.count_nonzero()) for w in weights.values()) / sum(
         w.numel() for w in weights.values()
     )
-
-
-__all__ = ["Allocation", "Uneven", "check", "density_of", "prune", "remove_channels", "select"]

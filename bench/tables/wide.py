@@ -87,9 +87,9 @@ def notes(part: pd.DataFrame, samples: int, lost: int) -> tuple[str, ...]:
     ]
     if part["best"].any():
         lines.append(
-            "Bold: the best method of a column and every other that the seeds cannot tell from it "
-            "(paired by seed, Holm-corrected over all pairs, 5 %). Dense nets and controls do not "
-            "compete."
+            "Bold: a confidence set for the best method of a column, that is every method that no "
+            "other beats at 5 % (paired by seed, Bonferroni over its rivals). Dense nets and "
+            "controls do not compete."
         )
     if (part["n"] == 1).any():
         lines.append("A cell with one seed has no interval and does not compete.")
