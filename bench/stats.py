@@ -154,26 +154,6 @@ def seeds_needed(
     return high if high <= limit else None
 
 
-def ratio_interval(
-    a: Sequence[float], b: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Ratio median(a) / median(b) of paired samples and its percentile bootstrap interval.
-
-    Pairs are drawn together, so noise that both samples of a pair share cancels. Raises
-    `ValueError` unless there are equally many, at least two. `seed` makes the draw, and with it
-    every table, repeatable.
-    """
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
-        raise ValueError(
-            f"need two equally long series of at least two pairs, not {x.shape} and {y.shape}"
-        )
-    index = np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))
-    ratios = np.median(x[index], axis=1) / np.median(y[index], axis=1)
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return float(np.median(x) / np.median(y)), float(low), float(high)
-
-
 def interpolate(densities: Sequence[float], values: Sequence[float], target: float) -> float | None:
     """Value of a curve at density `target`, linear in log density; None outside of its range.
 

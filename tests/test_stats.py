@@ -140,22 +140,6 @@ def test_no_gap_needs_no_number_of_seeds():
     assert stats.seeds_needed(5, 0) == 2
 
 
-def test_ratio_interval_cancels_noise_that_a_pair_shares():
-    rng = np.random.default_rng(9)
-    load = rng.lognormal(0, 0.5, 60)
-    middle, low, high = stats.ratio_interval(2 * load, load)
-    assert middle == pytest.approx(2)
-    assert low <= 2 <= high
-    independent = stats.ratio_interval(2 * load, rng.permutation(load))
-    assert high - low < 0.01 < independent[2] - independent[1]
-    assert stats.ratio_interval(2 * load, load) == (middle, low, high)
-
-
-def test_ratio_interval_refuses_what_is_not_paired():
-    with pytest.raises(ValueError, match="equally long"):
-        stats.ratio_interval([1, 2, 3], [1, 2])
-
-
 @given(st.floats(-2, 2), st.floats(-1, 1), st.floats(0.02, 0.9))
 def test_interpolation_is_exact_on_lines_in_log_density(slope, offset, target):
     densities = [0.9, 0.4, 0.1, 0.02]

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 COLUMNS = (
     *GROUP, "variant", "target_density", "block", "method", "family", "n", "top1", "top1_low",
     "top1_high", "top1_half", "group", "best", "seeds_needed", "top5", "top1_before", "delta_dense",
-    "delta_dense_half", "delta_dense_p", "interpolated", "density", "compression",
-    "parameter_ratio", "theoretical_speedup", "measured_speedup", "speedup_low", "speedup_high",
-    "latency_ms", "latency_path", "latency_setting", "efficiency", "latency_reason",
-    "worst_class_drop", "ece", "epochs", "failed", "unreached", "reason", "provenance", "device",
-    "runs",
+    "delta_dense_half", "delta_dense_p", "interpolated", "density", "bits", "compression",
+    "parameter_ratio", "macs", "effective_macs", "theoretical_speedup", "measured_speedup",
+    "speedup_low", "speedup_high", "latency_ms", "latency_path", "latency_setting", "efficiency",
+    "latency_reason", "worst_class_drop", "ece", "epochs", "failed", "unreached", "reason",
+    "provenance", "device", "runs",
 )  # fmt: skip
 TEXTS = frozenset([
     *GROUP, "variant", "block", "method", "family", "group", "latency_path", "latency_setting",
     "latency_reason", "reason", "provenance", "device", "runs",
 ])  # fmt: skip
 AVERAGES = (
-    "density", "compression", "parameter_ratio", "theoretical_speedup", "worst_class_drop", "ece",
-    "epochs",
+    "density", "bits", "compression", "parameter_ratio", "macs", "effective_macs",
+    "theoretical_speedup", "worst_class_drop", "ece", "epochs",
 )  # fmt: skip
 SPENT = ("seconds_pretrain", "seconds_score", "seconds_prune", "seconds_finetune", "seconds")
 

@@ -34,12 +34,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """One table: a title, a header, sections of rows (each under its own name) and footnotes."""
+    """One table: a title, a header, sections of rows (each under its own name) and footnotes.
+
+    A `wide` one spans both columns of a page in LaTeX and is shrunk to the width of the text.
+    """
 
     title: str
     header: tuple[str, ...]
     sections: tuple[tuple[str, tuple[tuple[Cell, ...], ...]], ...]
     notes: tuple[str, ...] = field(default=())
+    wide: bool = False
 
 
 def line(*values: object) -> tuple[Cell, ...]:
@@ -89,10 +93,12 @@ def escape(text: str) -> str:
 def latex(name: str, blocks: Sequence[Block]) -> str:
     """The blocks as LaTeX tables; labels are `tab:<name>-<number>`.
 
-    The document needs the packages `booktabs` and `threeparttable`.
+    The document needs the packages `booktabs`, `threeparttable` and, for wide blocks, `graphicx`.
     """
+    packages = ["booktabs", "threeparttable"]
+    packages += ["graphicx"] if any(block.wide for block in blocks) else []
     head = (
-        "% Generated from tidy tables; do not edit. Needs \\usepackage{booktabs,threeparttable}.\n"
+        f"% Generated from tidy tables; do not edit. Needs \\usepackage{{{','.join(packages)}}}.\n"
     )
     return head + "\n".join(
         latex_block(f"tab:{name}-{index}", block) for index, block in enumerate(blocks, 1)
@@ -100,11 +106,30 @@ def latex(name: str, blocks: Sequence[Block]) -> str:
 
 
 def latex_block(label: str, block: Block) -> str:
-    """One block as a `table` environment with its notes below it."""
+    """One block as a `table` (wide: `table*`) environment with its notes below it."""
+    caption = [rf"\caption{{{escape(block.title)}}}", rf"\label{{{label}}}"]
+    if block.wide:
+        # threeparttable cannot see the width of a scaled table, so a minipage has the notes
+        lines = [r"\begin{table*}", r"\centering", *caption, r"\setlength{\tabcolsep}{3pt}"]
+        *body, last = tabular(block)
+        lines += [r"\resizebox{\textwidth}{!}{%", *body, last + "}"]
+        if block.notes:
+            notes = [rf"{escape(note)}\par" for note in block.notes]
+            opening = r"\begin{minipage}{\textwidth}\footnotesize\raggedright"
+            lines += ["", r"\smallskip", opening, *notes, r"\end{minipage}"]
+        return "\n".join([*lines, r"\end{table*}", ""])
+    lines = [r"\begin{table}", r"\centering", r"\begin{threeparttable}", *caption]
+    lines += tabular(block)
+    if block.notes:
+        notes = [rf"\item {escape(note)}" for note in block.notes]
+        lines += [r"\begin{tablenotes}\footnotesize", *notes, r"\end{tablenotes}"]
+    return "\n".join([*lines, r"\end{threeparttable}", r"\end{table}", ""])
+
+
+def tabular(block: Block) -> list[str]:
+    """The lines of the `tabular` environment: header, section names and rows."""
     width = len(block.header)
-    lines = [r"\begin{table}", r"\centering", r"\begin{threeparttable}"]
-    lines += [rf"\caption{{{escape(block.title)}}}", rf"\label{{{label}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule"]
+    lines = [rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule"]
     lines.append(" & ".join(escape(value) for value in block.header) + r" \\")
     for name, rows in block.sections:
         lines.append(r"\midrule")
@@ -116,8 +141,4 @@ def latex_block(label: str, block: Block) -> str:
                 for cell in row
             ]
             lines.append(" & ".join(texts) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if block.notes:
-        notes = [rf"\item {escape(note)}" for note in block.notes]
-        lines += [r"\begin{tablenotes}\footnotesize", *notes, r"\end{tablenotes}"]
-    return "\n".join([*lines, r"\end{threeparttable}", r"\end{table}", ""])
+    return [*lines, r"\bottomrule", r"\end{tabular}"]

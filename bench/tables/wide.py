@@ -1,7 +1,8 @@
-"""The comparison as people read it: variants in rows, densities in columns, a block per net."""
+"""The comparison as people read it: per net, top-1 by density, then one row with all numbers."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from bench.tables.cells import GROUP
@@ -18,7 +19,7 @@ SECTIONS = (
 
 
 def blocks(comparison: pd.DataFrame, points: pd.DataFrame) -> list[Block]:
-    """Top-1 in per cent per (dataset, arch, tier), and below it what the same models cost."""
+    """Per (dataset, arch, tier): top-1 by density, and below it all numbers of a model in a row."""
     if not len(comparison):
         return []
     found = []
@@ -28,7 +29,7 @@ def blocks(comparison: pd.DataFrame, points: pd.DataFrame) -> list[Block]:
         place, seen = f"{dataset}, {arch}, {tier} tier", int(samples.max()) if len(samples) else 0
         lost = tested.loc[(tested["status"] == "failed") & (tested["tier"] == tier), "run"]
         found.append(accuracy(place, part, seen, lost.nunique()))
-        if (part["block"] == "method").any():
+        if (part.loc[part["block"] == "method", "n"] > 0).any():
             found.append(sizes(place, part))
     return found
 
@@ -122,57 +123,88 @@ def short(part: pd.DataFrame) -> list[str]:
 
 
 def sizes(place: str, part: pd.DataFrame) -> Block:
-    """One row per method and density: size, multiply-adds and time side by side."""
+    """The one row per method and density, the dense nets first: accuracy, size, work and time."""
+    shown = part[part["block"].isin(["dense", "method"]) & (part["n"] > 0)]
+    unit, bits = ("MiB", 2**23) if shown["bits"].max() >= 2**23 else ("KiB", 2**13)
     header = (
-        "variant", "density", "actual", "compression", "theoretical", "measured", "ms",
-        "efficiency", "Δ dense", "worst class", "ECE", "epochs",
+        "variant", "density", "top-1, %", "Δ dense", "before", "actual", f"size, {unit}",
+        "compression", "multiply-adds, M", "theoretical", "measured", "ms", "efficiency",
+        "worst class", "ECE", "epochs",
     )  # fmt: skip
-    rows = []
-    for row in part[(part["block"] == "method") & (part["n"] > 0)].to_dict("records"):
-        delta = f"{100 * row['delta_dense']:+.2f}"
-        delta += (
-            f" ± {100 * row['delta_dense_half']:.2f}"
-            if row["delta_dense_half"] == row["delta_dense_half"]
-            else ""
-        )
-        texts = (
-            row["variant"],
-            f"{row['target_density']:g}",
-            f"{row['density']:.4f}",
-            times(row["compression"]),
-            times(row["theoretical_speedup"]),
-            times(row["measured_speedup"]),
-            number(row["latency_ms"], ".3g"),
-            number(row["efficiency"], ".2f"),
-            delta,
-            number(100 * row["worst_class_drop"], ".1f"),
-            number(row["ece"], ".3f"),
-            number(row["epochs"], ".3g"),
-        )
-        rows.append(tuple(Cell(text) for text in texts))
-    settings = sorted(set(part["latency_setting"].dropna()))
-    missing = sorted(
-        set(part.loc[(part["block"] == "method") & (part["n"] > 0), "latency_reason"].dropna())
-    )
-    speed = (
-        [f"Measured: fastest path against the best dense baseline; {'; '.join(settings)}."]
-        if settings
-        else []
-    )
-    speed += [f"Not measured (–): {'; '.join(missing)}."] if missing else []  # noqa: RUF001
+    rows = [tuple(Cell(text) for text in size_row(row, bits)) for row in shown.to_dict("records")]
     return Block(
-        f"Size and speed, {place}",
+        f"Accuracy, size and speed in one row, {place}",
         header,
         (("", tuple(rows)),),
-        (
-            "Compression: bits on disk of the dense net / of the pruned one (per tensor the "
-            "smallest of dense, CSR and bitmap). Theoretical: multiply-adds of the dense net / "
-            "those with non-zero weights. Efficiency: measured / theoretical speed-up.",
-            *speed,
-            "Δ dense: paired by seed, in points. Worst class: largest fall of one class's "
-            "accuracy, in points.",
-        ),
+        size_notes(shown, lost=bool((part.loc[part["block"] != "control", "n"] == 0).any())),
+        wide=True,
     )
+
+
+def size_row(row: dict[Any, Any], bits: int) -> tuple[str, ...]:
+    """The texts of one row; `bits` is how many make the unit of size."""
+    return (
+        str(row["variant"]),
+        f"{row['target_density']:g}",
+        cell_text(row),
+        spread(100 * row["delta_dense"], 100 * row["delta_dense_half"]),
+        number(100 * row["top1_before"], ".2f"),
+        number(row["density"], ".4f"),
+        digits(row["bits"] / bits),
+        times(row["compression"]),
+        digits(row["effective_macs"] / 1e6),
+        times(row["theoretical_speedup"]),
+        measured(row),
+        digits(row["latency_ms"]),
+        number(row["efficiency"], ".2f"),
+        number(100 * row["worst_class_drop"], ".1f"),
+        number(row["ece"], ".3f"),
+        number(row["epochs"], ".4g"),
+    )
+
+
+def size_notes(shown: pd.DataFrame, lost: bool) -> tuple[str, ...]:
+    """What the columns are, under which setting times were taken, and why some are missing."""
+    lines = [
+        "Top-1 and its interval as above. Δ dense: paired by seed, in points, ± half of its 95 % "
+        "interval. Before: top-1 in per cent before the last fine-tuning. Actual: share of the "
+        "prunable weights that is not zero.",
+        "Size: on disk (per tensor the smallest of dense, CSR and bitmap). Compression: "
+        "that of the dense net / this. Multiply-adds: millions for one sample, those with "
+        "non-zero weights. Theoretical speed-up: those of the dense net / these.",
+    ]
+    settings = sorted(set(shown["latency_setting"].dropna()))
+    if settings:
+        lines.append(
+            "Measured speed-up: fastest path against the best dense baseline with its 95 % "
+            "interval over repetitions, of the seed in the middle where several were timed; ms per "
+            f"batch; {'; '.join(settings)}. Efficiency: measured / theoretical."
+        )
+    missing = sorted(set(shown["latency_reason"].dropna()))
+    if missing:
+        lines.append(f"Not measured (–): {'; '.join(missing)}.")  # noqa: RUF001
+    lines.append(
+        "Worst class: largest fall of one class's accuracy, in points. ECE: calibration error over "
+        "15 bins. Epochs: trained beyond the start. All but the times are means over the seeds."
+    )
+    if shown["interpolated"].any():
+        lines.append("~ every number of the row is read off between two points of a curve.")
+    if lost:
+        lines.append("A density that no seed reached or finished is in the table above only.")
+    return tuple(lines)
+
+
+def measured(row: dict[Any, Any]) -> str:
+    """The measured speed-up and its interval: `1.52× [1.47, 1.56]`."""
+    low, high = digits(row["speedup_low"]), digits(row["speedup_high"])
+    interval = f" [{low}, {high}]" if row["speedup_low"] == row["speedup_low"] else ""
+    return f"{times(row['measured_speedup'])}{interval}"
+
+
+def spread(value: float, half: float) -> str:
+    """A signed difference: `-0.42 ± 0.10`; no interval for one seed, a dash for no difference."""
+    interval = f" ± {half:.2f}" if half == half else ""
+    return f"{number(value, '+.2f')}{interval}"
 
 
 def number(value: float, form: str) -> str:
@@ -180,6 +212,13 @@ def number(value: float, form: str) -> str:
     return f"{value:{form}}" if value == value else "–"  # noqa: RUF001
 
 
+def digits(value: float) -> str:
+    """Three significant digits, never as a power of ten: `0.0123`, `1.20`, `12346`; or a dash."""
+    if value != value or not value:
+        return number(value, "g")
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
 def times(value: float) -> str:
     """A ratio: `12.3×`."""
-    return f"{value:.3g}×" if value == value else "–"  # noqa: RUF001
+    return f"{digits(value)}×" if value == value else digits(value)  # noqa: RUF001
