@@ -6,6 +6,7 @@ On real data and two kinds of net.
 from __future__ import annotations
 
 import copy
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,13 @@ import pytest
 import torch
 from torch import nn
 
+import methods
 from bench import data, models, rng
+from bench.commands import new_method
 from bench.method import MethodError, load, make, names
 from bench.run import refuse_tricks
 from bench.spec import Recipe, RunSpec
-from bench.surgery import prunable
+from bench.surgery import Masks, channels, nonzero, prunable
 from bench.surgery.store import digest, save
 from bench.surgery.store import load as load_model
 from bench.trainer import BudgetExceeded, Trainer
@@ -58,6 +61,7 @@ class Bench:
         if kind.start == "init" and method != "dense":
             self.budget += TRAIN.epochs
         self.lines: list[dict] = []
+        self.masks: list[Masks] = []  # what training held at zero, at each point
 
     def initial(self) -> nn.Module:
         with rng.forked("init", self.arch, self.seed):
@@ -80,11 +84,15 @@ class Bench:
             self.trainer(spec, TRAIN.epochs).fit(model, phase="pretrain")
         return model
 
-    def points(self) -> tuple[list[nn.Module], Trainer]:
-        start = self.start()
+    def points(self, start: nn.Module | None = None) -> tuple[list[nn.Module], Trainer]:
+        start = start or self.start()
         self.lines.clear()
-        trainer = self.trainer()
-        return [copy.deepcopy(p) for p in self.method.compress(start, trainer)], trainer
+        trainer, found = self.trainer(), []
+        with mock.patch.object(trainer, "fit", wraps=trainer.fit) as fit:
+            for point in self.method.compress(start, trainer):
+                found.append(copy.deepcopy(point))
+                self.masks.append(copy.deepcopy(fit.call_args.kwargs.get("masks") or Masks()))
+        return found, trainer
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +245,95 @@ def test_results_are_the_same_in_another_process(done):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split()[-1] == digest(points[-1])
+
+
+@each
+def test_pruned_weights_are_exact_zeros_where_the_masks_say(done, method, arch):
+    points, _, bench = done(method, arch)
+    assert len(points) == len(bench.masks)
+    for model, masks in zip(points, bench.masks, strict=True):
+        for name, kept in nonzero(model).items():
+            assert not (kept & ~masks.get(name, torch.ones_like(kept))).any(), name
+    if method != "dense":  # some weight is gone, and no zero was made that is not held
+        masks, kept = bench.masks[-1], nonzero(points[-1])
+        assert 0 < masks.kept() < sum(m.numel() for m in masks.values())
+        assert kept.kept() == pytest.approx(masks.density(points[-1]) * _weights(points[-1]), 0.01)
+
+
+def _weights(model: nn.Module) -> int:
+    return sum(w.numel() for w in prunable(model).values())
+
+
+@pytest.mark.parametrize("method", [m for m in names() if m != "dense"])
+def test_leaves_the_dense_start_and_the_next_method_untouched(done, digits, tmp_path, method):
+    """A method after it finds the same files, weights and random streams."""
+    magnitude = Bench(digits, "resnet8", "magnitude")
+    save(magnitude.start(), tmp_path, "resnet8", digits.shape, digits.classes)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    shared = load_model(tmp_path)
+    held, stream = digest(shared), torch.get_rng_state()
+    done(method, "resnet8")
+    Bench(digits, "resnet8", method).points(load_model(tmp_path))
+    assert torch.equal(torch.get_rng_state(), stream), "it drew from torch's global generator"
+    assert digest(shared) == held
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    points, _ = magnitude.points(load_model(tmp_path))
+    assert digest(points[0]) == digest(done("magnitude", "resnet8")[0][0])
+
+
+@pytest.mark.parametrize("arch", NETS)
+@pytest.mark.parametrize("method", [m for m in names() if "channel" in load(m).patterns])
+def test_masked_and_shrunk_channels_give_the_same_logits(digits, method, arch):
+    calls, real = [], channels.shrink
+
+    def shrink(model, shape, keep):
+        before = copy.deepcopy(model)
+        calls.append((before, keep, copy.deepcopy(smaller := real(model, shape, keep))))
+        return smaller
+
+    bench = Bench(digits, arch, method, pattern="channel")
+    with mock.patch.object(channels, "shrink", shrink):
+        points, _ = bench.points()
+    masked, keep, smaller = calls[-1]
+    shapes = {n: p.shape for n, p in points[-1].named_parameters()}
+    assert shapes == {n: p.shape for n, p in smaller.named_parameters()}
+    assert _weights(points[-1]) == pytest.approx(DENSITY * _weights(masked), rel=0.25)
+    images = digits.normalise(next(digits.test.batches(64))[0])
+    whole = masked.eval()(images)
+    channels.mask(masked, channels.groups(masked, digits.shape), keep)
+    logits = masked(images)
+    assert torch.allclose(smaller.eval()(images), logits, atol=1e-5 * float(logits.abs().max()))
+    assert not torch.allclose(whole, logits, atol=1e-2)
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """The name of a method that `new-method` wrote, in a folder of its own."""
+    monkeypatch.setattr(methods, "__path__", [str(tmp_path)])
+    names.cache_clear()
+    new_method("quite_new")
+    importlib.invalidate_caches()
+    names.cache_clear()
+    yield "quite_new"
+    monkeypatch.undo()
+    sys.modules.pop("methods.quite_new", None)
+    names.cache_clear()
+    load.cache_clear()
+
+
+def test_the_file_that_new_method_writes_keeps_the_contract(fresh, digits, done, tmp_path):
+    assert load(fresh).__name__ == "QuiteNew"
+    for check in (
+        test_yields_plain_modules_that_keep_the_classifier_and_take_any_batch,
+        test_keeps_the_budget_and_the_ledger_adds_up,
+        test_same_seed_gives_the_same_bits_and_another_seed_others,
+    ):
+        check(done, digits, fresh, "resnet8")
+    test_reaches_the_density_it_was_asked_for(done, fresh, "resnet8")
+    test_pruned_weights_are_exact_zeros_where_the_masks_say(done, fresh, "resnet8")
+    test_saving_and_loading_is_exact(done, tmp_path, digits, fresh, "resnet8")
+    for check in (test_nonsense_parameters_are_refused_by_name, test_says_what_it_is):
+        check(fresh)
+    test_draws_of_a_method_do_not_change_the_order_of_data(digits, fresh)
+    with pytest.raises(ValueError, match="exists"):
+        new_method(fresh)

@@ -235,7 +235,8 @@ def test_adaptive_n_differs_between_layers_and_is_within_a_step_of_the_budget(di
         counts = groups_of(mask, 4).unique().tolist()
         assert len(counts) == 1, f"{name}: groups of one layer differ"
         chosen[name] = counts[0]
-        assert abs(chosen[name] - 4 * levels[f"{name}#0"]) <= 1 + 1e-6 or chosen[name] == 1
+        # lifted to 1 of 4 and once more for the budget's sake, at the most
+        assert abs(chosen[name] - 4 * levels[f"{name}#0"]) < 2
     assert len(set(chosen.values())) > 1
     step = max(mask.numel() for mask in masks.values()) // 4
     assert abs(masks.kept() - density * sum(m.numel() for m in masks.values())) <= step

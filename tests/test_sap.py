@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -142,10 +143,10 @@ def test_masks_are_nested_and_a_weight_survives_in_every_unit(scope, params):
 
 def test_gamma_three_prunes_gaussian_weights_down_to_beta():
     weights = {"a": torch.randn(100, 100, generator=torch.Generator().manual_seed(0)).abs()}
-    # 3 (1 - 0.8472) is below beta, so it takes the trained net's heavier tail
+    # at p = .5, q = 1 the bound lets 15 % go, and 3 x 15 % is below beta; at p = 1, q = 2, 36 %
     assert step(weights, gamma=3)["a"].double().mean() == pytest.approx(1 - 3 * 0.1528, abs=0.01)
     assert step(weights, p=1.0, q=2.0, gamma=3)["a"].sum() == 1000
-    heavy = {"a": weights["a"] ** 2}  # I = 0.36, the published nets' 0.31 and above
+    heavy = {"a": weights["a"] ** 2}  # a trained net's heavier tail
     assert step(heavy, gamma=3)["a"].sum() == 1000
     assert step(heavy, gamma=3, beta=0.5)["a"].sum() == 5000
 
@@ -194,7 +195,7 @@ def test_a_run_yields_nested_points_and_logs_an_index_each_round(runs, rule):
     kept = [masks.kept() for masks, _ in points]
     assert len(kept) == 4
     assert kept == sorted(set(kept), reverse=True)
-    for (before, _), (after, _) in zip(points, points[1:], strict=False):
+    for (before, _), (after, _) in itertools.pairwise(points):
         assert all((after[n] <= before[n]).all() for n in before)
     logged = [
         (x["round"], x["density"]) for x in lines if x["event"] == "pqi" and x["layer"] == "all"

@@ -166,7 +166,7 @@ def round_counts(
     budget = round(sum(w * sizes[n] for n, w in wanted.items()))
     for name in sorted(wanted, key=lambda n: counts[n] - wanted[n]):
         short = budget - sum(c * sizes[n] for n, c in counts.items())
-        if counts[name] < units[name] and short * 2 > sizes[name]:
+        if counts[name] < min(wanted[name], units[name]) and short * 2 > sizes[name]:
             counts[name] += 1
     for name in sorted(wanted, key=lambda n: wanted[n] - counts[n]):
         over = sum(c * sizes[n] for n, c in counts.items()) - budget
