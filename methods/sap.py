@@ -147,7 +147,7 @@ class Sap(Method):
         if self.round_up:
             r = torch.ceil(r - 1e-9)  # a whole r that rounding lifted by an ulp stays whole
         fraction = (self.gamma * (1 - r / d.double().clamp_min(1))).clamp(0, self.beta)
-        return torch.floor(d * fraction + 1e-9).long()
+        return torch.floor(d * fraction + 1e-9).long().minimum(d.clamp_min(1) - 1)
 
     def report(self, model: nn.Module, masks: Masks, index: int, trainer: Trainer) -> None:
         """Log PQ Index, Gini index and density, of each layer and of all weights."""

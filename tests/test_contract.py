@@ -17,82 +17,22 @@ import torch
 from torch import nn
 
 import methods
-from bench import data, models, rng
+from bench import data, rng
 from bench.commands import new_method
 from bench.method import MethodError, load, make, names
 from bench.run import refuse_tricks
-from bench.spec import Recipe, RunSpec
-from bench.surgery import Masks, channels, nonzero, prunable
+from bench.surgery import channels, nonzero, prunable
 from bench.surgery.store import digest, save
 from bench.surgery.store import load as load_model
-from bench.trainer import BudgetExceeded, Trainer
+from bench.trainer import BudgetExceeded
+from tests.contract_bench import DENSITY, FINETUNE, Bench
 
 NETS = ("resnet8", "lstm")
-TRAIN, FINETUNE = (
-    Recipe(epochs=2, lr=0.05, batch_size=64),
-    Recipe(epochs=1.5, lr=0.02, batch_size=64),
-)
-DENSITY = 0.3
 
 
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits", data.root(None))
-
-
-class Bench:
-    """Runs a method as the harness does, without the files."""
-
-    def __init__(self, digits, arch: str, method: str, seed: int = 0, **params):
-        self.digits, self.arch, self.seed = digits, arch, seed
-        kind = load(method)
-        if "density" in kind.model_fields:
-            params = {"density": DENSITY, **params}
-        self.method = make(method, params)
-        self.spec = RunSpec(
-            method=method,
-            arch=arch,
-            dataset="digits",
-            train=TRAIN,
-            finetune=None if method == "dense" else FINETUNE,
-            seed=seed,
-        )
-        self.budget = TRAIN.epochs if method == "dense" else FINETUNE.epochs
-        if kind.start == "init" and method != "dense":
-            self.budget += TRAIN.epochs
-        self.lines: list[dict] = []
-        self.masks: list[Masks] = []  # what training held at zero, at each point
-
-    def initial(self) -> nn.Module:
-        with rng.forked("init", self.arch, self.seed):
-            return models.build(self.arch, self.digits.shape, self.digits.classes)
-
-    def trainer(self, spec=None, budget=None) -> Trainer:
-        return Trainer(
-            spec or self.spec,
-            self.digits,
-            torch.device("cpu"),
-            self.initial,
-            self.budget if budget is None else budget,
-            self.lines.append,
-        )
-
-    def start(self) -> nn.Module:
-        model = self.initial()
-        if self.method.start == "dense":
-            spec = self.spec.model_copy(update={"finetune": None})
-            self.trainer(spec, TRAIN.epochs).fit(model, phase="pretrain")
-        return model
-
-    def points(self, start: nn.Module | None = None) -> tuple[list[nn.Module], Trainer]:
-        start = start or self.start()
-        self.lines.clear()
-        trainer, found = self.trainer(), []
-        with mock.patch.object(trainer, "fit", wraps=trainer.fit) as fit:
-            for point in self.method.compress(start, trainer):
-                found.append(copy.deepcopy(point))
-                self.masks.append(copy.deepcopy(fit.call_args.kwargs.get("masks") or Masks()))
-        return found, trainer
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +177,7 @@ def test_results_are_the_same_in_another_process(done):
     points, _, _ = done("random", "lstm")
     code = (
         "import torch; torch.set_num_threads(1)\n"
-        "from tests.test_contract import Bench\n"
+        "from tests.contract_bench import Bench\n"
         "from bench import data\n"
         "from bench.surgery.store import digest\n"
         "points, _ = Bench(data.load('digits', data.root(None)), 'lstm', 'random').points()\n"
@@ -301,7 +241,7 @@ def test_masked_and_shrunk_channels_give_the_same_logits(digits, method, arch):
     images = digits.normalise(next(digits.test.batches(64))[0])
     whole = masked.eval()(images)
     channels.mask(masked, channels.groups(masked, digits.shape), keep)
-    logits = masked(images)
+    logits = masked(images).detach()
     assert torch.allclose(smaller.eval()(images), logits, atol=1e-5 * float(logits.abs().max()))
     assert not torch.allclose(whole, logits, atol=1e-2)
 
