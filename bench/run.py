@@ -13,8 +13,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -30,6 +31,9 @@ from bench.surgery.allocation import AllocationError
 from bench.surgery.layers import prunable
 from bench.surgery.patterns import PatternError
 from bench.trainer import Trainer, TrainingFailed, refuse_collapse
+
+if TYPE_CHECKING:
+    from bench.data import Dataset
 
 FAILURES = (
     TrainingFailed,
@@ -81,6 +85,12 @@ def resolve(device: str) -> torch.device:
     return torch.device(device)
 
 
+@lru_cache(maxsize=1)
+def dataset(name: str, root: Path, device: str) -> Dataset:
+    """The data set `name`, read once for all runs of a job: image folders take long to decode."""
+    return datasets.load(name, root, device=device)
+
+
 class Work:
     """One run while it is being done."""
 
@@ -95,7 +105,7 @@ class Work:
     ) -> None:
         self.spec, self.suite, self.folder = spec, suite, folder
         self.device, self.watch = device, watch
-        self.data = datasets.load(spec.dataset, root, device=str(device))
+        self.data = dataset(spec.dataset, root, str(device))
         self.dense = None if spec.finetune is None else read(suite / "runs" / baseline(spec).id)
         self.points: list[Point] = []
         self.rows: list[dict[str, Any]] = []

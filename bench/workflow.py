@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,7 +64,7 @@ class WorkflowPlan(Plan):
     @property
     def data_options(self) -> str:
         """Options of `bench data`."""
-        root = f"--root {json.dumps(self.config.data_root)}" if self.config.data_root else ""
+        root = f"--root {shlex.quote(self.config.data_root)}" if self.config.data_root else ""
         return root + (" --download" if self.config.download else "")
 
     @cached_property

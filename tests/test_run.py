@@ -248,14 +248,14 @@ class Watched(Split):
 @pytest.mark.parametrize("method", ["magnitude", "lottery_ticket", "sap"])
 def test_test_images_are_opened_by_the_harness_alone(method, suite, tmp_path, monkeypatch) -> None:
     watched: list[Watched] = []
-    load = data.load
+    load = harness.dataset
 
     def watching(*arguments: Any, **keys: Any) -> data.Dataset:
         loaded = load(*arguments, **keys)
         watched.append(Watched(loaded.test))
         return dataclasses.replace(loaded, test=watched[-1])
 
-    monkeypatch.setattr(data, "load", watching)
+    monkeypatch.setattr(harness, "dataset", watching)
     records = do(tmp_path, specs({method: [{}]}, controls=()))
     assert [r.status for r in records] == ["ok", "ok"]
     for record, split in zip(records, watched, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,10 @@ import yaml
 
 from bench.plan import expand
 from bench.suite import Config, ConfigError, read, validate
+from tests.configs import BASE, changed
 
 CONFIGS = Path(__file__).parents[1] / "bench" / "config"
 SUITES = sorted(f for f in CONFIGS.glob("*.yaml") if "suite" in yaml.safe_load(f.read_text()))
-BASE: dict[str, Any] = {
-    "suite": "small",
-    "densities": [0.5, 0.2],
-    "seeds": [0, 1],
-    "tasks": [
-        {
-            "datasets": ["digits"],
-            "architectures": ["resnet8", "lstm"],
-            "train": {"epochs": 2, "lr": 0.1},
-            "finetune": {"epochs": 1},
-        }
-    ],
-    "methods": {"all": [{}]},
-}
-
-
-def changed(task: dict[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
-    """`BASE` with other top-level keys, and other keys in its task."""
-    content = copy.deepcopy(BASE)
-    content["tasks"][0].update(task or {})
-    return content | keys
 
 
 REFUSED = {
