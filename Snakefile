@@ -20,7 +20,7 @@ rule all:
     input:
         f"{SUITE}/track.json",
         expand(f"{SUITE}/tables/{{table}}.{{kind}}", table=bench_workflow.PAPER_TABLES, kind=bench_workflow.KINDS),
-        expand(f"{SUITE}/figures/{{figure}}.{{kind}}", figure=bench_workflow.FIGURES, kind=["png", "pdf"]),
+        expand(f"{SUITE}/figures/{{figure}}.{{kind}}", figure=PLAN.figures, kind=["png", "pdf"]),
 
 
 rule plan:
@@ -160,9 +160,9 @@ rule figures:
                 category="Figures",
                 labels={"figure": figure},
             )
-            for figure in bench_workflow.FIGURES
+            for figure in PLAN.figures
         ],
-        expand(f"{SUITE}/figures/{{figure}}.pdf", figure=bench_workflow.FIGURES),
+        expand(f"{SUITE}/figures/{{figure}}.pdf", figure=PLAN.figures),
     log:
         f"{SUITE}/logs/figures.log",
     params:

@@ -155,9 +155,12 @@ def tables(folder: str) -> None:
 def figures(folder: str, only: str | None) -> None:
     """Draw the figures (PDF, PNG) of the tables in FOLDER/tables into FOLDER/figures."""
     from bench import figures as drawn
+    from bench import tidy
 
-    for name in [only] if only else drawn.names():
-        drawn.draw(name, Path(folder) / "tables", Path(folder) / "figures")
+    tables = Path(folder) / "tables"
+    ran = tidy.read(tables, "runs")["method"]
+    for name in [only] if only else drawn.names(ran):
+        drawn.draw(name, tables, Path(folder) / "figures")
 
 
 def publish(folder: str, tag: str) -> None:

@@ -28,7 +28,7 @@ from bench.plan import baseline
 from bench.spec import Accuracy, Point, Record, RunSpec
 from bench.surgery import channels, store
 from bench.surgery.allocation import AllocationError
-from bench.surgery.layers import prunable
+from bench.surgery.layers import parts, prunable
 from bench.surgery.patterns import PatternError
 from bench.trainer import Trainer, TrainingFailed, refuse_collapse
 
@@ -200,7 +200,12 @@ class Work:
             if getattr(method, "pattern", "") == "channel":
                 counts = {g.name: g.size for g in channels.groups(other, self.data.shape)}
             else:
-                counts = {n: int(w.count_nonzero()) for n, w in prunable(other).items()}
+                stored = parts(other, self.initial())
+                # factors may hold more numbers than the layer that they stand for
+                counts = {
+                    n: min(sum(int(p.count_nonzero()) for p in stored[n].values()), w.numel())
+                    for n, w in prunable(self.initial()).items()
+                }
             yield method.model_copy(update={"allocation": counts})
 
     def follow(self, method: Method, trainer: Trainer) -> None:

@@ -22,7 +22,7 @@ from bench.schedule import Batches
 from bench.spec import Accuracy, Recipe, RunSpec
 from bench.surgery.layers import prunable
 from bench.surgery.masks import Masks, nonzero
-from bench.training import Training, TrainingFailed
+from bench.training import Through, Training, TrainingFailed
 
 if TYPE_CHECKING:
     from bench.data import Dataset
@@ -182,17 +182,22 @@ class Trainer:
         lr: float | None = None,
         masks: Masks | None = None,
         penalty: Callable[[nn.Module], Tensor] | None = None,
-        on_step: Callable[[nn.Module, int], None] | None = None,
+        on_step: Callable[[nn.Module, int], bool | None] | None = None,
         groups: tuple[dict[str, Any], ...] = (),
+        through: Through | None = None,
         phase: Phase = "finetune",
     ) -> None:
         """Train `model` in place with a fresh optimiser and the phase's recipe.
 
         `epochs`, `lr` replace the recipe's. `masks`: weights that stay zero; they may change while
         it trains. `penalty(model)` is added to the loss. `on_step(model, step)` runs after each
-        optimiser step, counted from 1. `groups`: extra optimiser groups (`params`, and options such
-        as `lr` or `weight_decay`). Raises `TrainingFailed` on a loss that is no number or a layer
-        without weights, `BudgetExceeded` past the tier's budget.
+        optimiser step, counted from 1; it ends the training by returning True, and what is left of
+        `epochs` is not spent. `groups`: extra optimiser groups (`params`, and options such as `lr`
+        or `weight_decay`). `through(parameters)`: what the forward pass sees of the parameters
+        (name -> tensor), made by differentiable operations; the optimiser steps the parameters
+        themselves, with the gradients that come back through those operations. Raises
+        `TrainingFailed` on a loss that is no number or a layer without weights, `BudgetExceeded`
+        past the tier's budget.
         """
         recipe = self.recipe(phase)
         epochs = recipe.epochs if epochs is None else epochs
@@ -215,10 +220,12 @@ class Trainer:
         first = dense + self.step
         training = self._training(recipe, phase, batches.per_epoch, steps)
         training.masks, training.penalty = masks, penalty
-        training.on_step, training.groups = on_step, groups
+        training.on_step, training.groups, training.through = on_step, groups, through
         with self._dropout(phase, first):
-            training.run(model, batches.take(first, steps))
-        self.step += steps
+            taken = training.run(model, batches.take(first, steps))
+        if taken < steps:
+            self.asked[phase] = (before + taken) / batches.per_epoch
+        self.step += taken
 
     def _training(self, recipe: Recipe, phase: Phase, per_epoch: int, total: int) -> Training:
         return Training(

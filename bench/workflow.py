@@ -26,7 +26,6 @@ PAPER_TABLES = {
 }
 """The tables for people, and the caption of each in bench/report."""
 KINDS = ("csv", "md", "tex")
-FIGURES = figures.names()
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,11 @@ class WorkflowPlan(Plan):
         import torch
 
         return int(self.config.device != "cpu" and torch.cuda.is_available())
+
+    @cached_property
+    def figures(self) -> tuple[str, ...]:
+        """The figures that these methods can fill."""
+        return figures.names({spec.method for spec in self.runs.values()})
 
     def timed_batches(self, pair: str) -> list[str]:
         """The batches with the runs that the latency job of `pair` measures."""

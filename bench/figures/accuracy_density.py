@@ -12,6 +12,8 @@ from bench.tables.cells import asked
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NAME = "accuracy_density"
+
 
 def draw(tables: Path, out: Path) -> list[Path]:
     """Write `accuracy_density.{pdf,png}`: top-1 over density, one panel per (dataset, arch).
@@ -25,4 +27,4 @@ def draw(tables: Path, out: Path) -> list[Path]:
     def axis(axes: Axes, values: list[float]) -> None:
         style.density_axis(axes, values, sorted(ticks))
 
-    return trade.draw(table, "kept", axis, out, "accuracy_density", dodge=True)
+    return trade.draw(table, "kept", axis, out, NAME, dodge=True)

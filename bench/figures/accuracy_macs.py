@@ -11,11 +11,13 @@ from bench.figures import style, trade
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NAME = "accuracy_macs"
+
 
 def draw(tables: Path, out: Path) -> list[Path]:
     """Write `accuracy_macs.{pdf,png}`: top-1 over multiply-adds with non-zero weights."""
     table = trade.rounds(tidy.read(tables, "points"))
-    return trade.draw(table, "effective_macs", axis, out, "accuracy_macs")
+    return trade.draw(table, "effective_macs", axis, out, NAME)
 
 
 def axis(axes: Axes, values: list[float]) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.measure.macs import macs
 from bench.measure.size import bits, count, model_bits
-from bench.surgery.layers import prunable
+from bench.surgery.layers import parts, prunable
 
 LAYER_COLUMNS = (
     "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs", "bits",
@@ -52,24 +52,26 @@ def layers(
 ) -> list[dict[str, Any]]:
     """A row for each prunable weight of `dense`.
 
-    What `model` has left of it, and what that costs.
+    What `model` has left of it, in one weight or in several factors, and what that costs.
     """
-    stored, rows = prunable(model), []
+    rows, stored = [], parts(model, dense)
     for name, weight in prunable(dense).items():
-        left = stored.get(name)
-        nonzeros = 0 if left is None else int(left.count_nonzero())
-        adds = 0 if left is None else found[name]
+        left = stored[name]
+        nonzeros = {n: int(w.count_nonzero()) for n, w in left.items()}
+        shapes = ["x".join(map(str, w.shape)) for w in left.values()]
         rows.append(
             {
                 "point": point,
                 "layer": name,
-                "shape": "x".join(map(str, weight.shape if left is None else left.shape)),
+                "shape": " ".join(shapes) or "x".join(map(str, weight.shape)),
                 "weights": weight.numel(),
-                "nonzeros": nonzeros,
-                "density": nonzeros / weight.numel(),
-                "macs": adds,
-                "effective_macs": 0 if left is None else round(adds * nonzeros / left.numel()),
-                "bits": 0 if left is None else min(bits(left).values()),
+                "nonzeros": sum(nonzeros.values()),
+                "density": sum(nonzeros.values()) / weight.numel(),
+                "macs": sum(found[n] for n in left),
+                "effective_macs": sum(
+                    round(found[n] * nonzeros[n] / w.numel()) for n, w in left.items()
+                ),
+                "bits": sum(min(bits(w).values()) for w in left.values()),
             }
         )
     return rows

@@ -29,6 +29,25 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
+def parts(model: nn.Module, dense: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
+    """The weights of `model` that stand for each prunable weight of `dense`, by its name.
+
+    One of the same name, as a rule; the factors of a layer that was replaced by several; none of a
+    layer that is gone. Raises `ValueError` for a weight that stands for none.
+    """
+    stored, names = prunable(model), prunable(dense)
+    owners = {name.rpartition(".")[0]: name for name in names}
+    found: dict[str, dict[str, nn.Parameter]] = {name: {} for name in names}
+    for name, weight in stored.items():
+        owner, whole = name, name.rpartition(".")[0]
+        while owner not in names and whole:
+            owner, whole = owners.get(whole, owner), whole.rpartition(".")[0]
+        if owner not in names:
+            raise ValueError(f"{name} stands in the place of no weight of the dense net")
+        found[owner][name] = weight
+    return found
+
+
 def gates(model: nn.Module) -> dict[str, int]:
     """The number of gates stacked along each prunable weight's first axis; 1 unless recurrent."""
     count = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
