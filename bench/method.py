@@ -37,7 +37,11 @@ class Method(BaseModel):
     version: ClassVar[int] = 1
     """Raised when a change of the code changes results; part of every run's id."""
     start: ClassVar[Literal["init", "dense"]] = "dense"
-    """What `compress` is given: freshly initialised weights or the shared dense run's."""
+    """What `compress` is given: freshly initialised weights or the shared dense run's.
+
+    From the first it trains with the dense run's recipe, batches and epochs, and with the epochs of
+    fine-tuning on top.
+    """
     family: ClassVar[str] = ""
     patterns: ClassVar[tuple[str, ...]] = ()
     citation: ClassVar[str] = ""

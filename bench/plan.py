@@ -174,7 +174,7 @@ def controls(spec: RunSpec, kinds: tuple[Control, ...]) -> list[tuple[str, dict[
 
 def schedule(method: Method, tier: str, train: Recipe, finetune: Recipe) -> Recipe:
     """The recipe beyond the dense start: what the tier and the method make of the config's two."""
-    if method.rewinds:
+    if method.rewinds or method.start == "init":
         finetune = (
             train if tier == "paper" else train.model_copy(update={"epochs": finetune.epochs})
         )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bench import rng
 from bench.ledger import Ledger, Phase
 from bench.measure import accuracy
+from bench.method import load
 from bench.schedule import Batches
 from bench.spec import Accuracy, Recipe, RunSpec
 from bench.surgery.layers import prunable
@@ -77,7 +78,7 @@ class Trainer:
 
     @property
     def _starts_dense(self) -> bool:
-        return self.spec.finetune is not None
+        return self.spec.finetune is not None and load(self.spec.method).start == "dense"
 
     def recipe(self, phase: Phase = "finetune") -> Recipe:
         """The schedule of this phase: the dense one for pretraining, else the one beyond it."""
@@ -87,7 +88,13 @@ class Trainer:
 
     @property
     def allowance(self) -> float:
-        """Epochs beyond the start: one fine-tuning for every operating point that is asked for."""
+        """Epochs to spend: the budget, or one schedule per operating point where it has no limit.
+
+        The budget is one fine-tuning for every operating point that is asked for; for a method that
+        starts from untrained weights also the dense net's training.
+        """
+        if math.isfinite(self.budget):
+            return self.budget
         return self.recipe().epochs * max(1, len(self.spec.densities))
 
     def epochs(self, rounds: int = 1) -> float:
@@ -106,10 +113,11 @@ class Trainer:
             return wanted
         return max(1, min(wanted, math.floor(self.allowance)))
 
-    def steps(self) -> int:
-        """Optimiser steps of a call of `fit` that names no epochs."""
+    def steps(self, epochs: float | None = None) -> int:
+        """Optimiser steps of a call of `fit` for `epochs`; none: of one that names no epochs."""
         recipe = self.recipe()
-        return round(recipe.epochs * Batches(self.data, self.spec.seed, recipe).per_epoch)
+        wanted = recipe.epochs if epochs is None else epochs
+        return round(wanted * Batches(self.data, self.spec.seed, recipe).per_epoch)
 
     def generator(self, name: str = "draws") -> torch.Generator:
         """The method's own random stream on the CPU; it never disturbs the order of the data."""
