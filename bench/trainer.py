@@ -88,14 +88,12 @@ class Trainer:
 
     @property
     def allowance(self) -> float:
-        """Epochs to spend: the budget, or one schedule per operating point where it has no limit.
+        """Epochs to spend: one fine-tuning for every operating point that is asked for.
 
-        The budget is one fine-tuning for every operating point that is asked for; for a method that
-        starts from untrained weights also the dense net's training.
+        For a method that starts from untrained weights also those of the dense net's training.
         """
-        if math.isfinite(self.budget):
-            return self.budget
-        return self.recipe().epochs * max(1, len(self.spec.densities))
+        own = 0.0 if self._starts_dense or self.spec.finetune is None else self.spec.train.epochs
+        return own + self.recipe().epochs * max(1, len(self.spec.densities))
 
     def epochs(self, rounds: int = 1) -> float:
         """Epochs for each of `rounds` equal trainings.
