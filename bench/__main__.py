@@ -102,6 +102,9 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
     ("publish", "copy a suite's small tables to results/published/<tag>", "publish", [
         FOLDER,
         (["tag"], {"help": "name under results/published"}),
+        (["--add"], {
+            "action": "store_true", "help": "keep what is published there, and add the further runs",
+        }),
     ]),
     ("estimate", "predict the time of a suite from past records", "estimate", [
         SUITE,

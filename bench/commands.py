@@ -163,15 +163,15 @@ def figures(folder: str, only: str | None) -> None:
         drawn.draw(name, tables, Path(folder) / "figures")
 
 
-def publish(folder: str, tag: str) -> None:
+def publish(folder: str, tag: str, add: bool) -> None:
     """Copy what a reader needs to results/published/TAG, and show its table in README.md.
 
     Tidy tables and tables for people as text, figures, the suite's config, and the environment of
-    the machine that trained.
+    the machine that trained. With `--add` the runs that TAG lacks join those it has.
     """
     from bench.publish import publish as copy
 
-    to = copy(Path(folder), RESULTS / "published" / tag, Path("README.md"))
+    to = copy(Path(folder), RESULTS / "published" / tag, Path("README.md"), add)
     print(f"{to}: {sum(f.stat().st_size for f in to.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 
