@@ -103,7 +103,7 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
         FOLDER,
         (["tag"], {"help": "name under results/published"}),
         (["--add"], {
-            "action": "store_true", "help": "keep what is published there, and add the further runs",
+            "action": "store_true", "help": "keep what is published there; add the further runs",
         }),
     ]),
     ("estimate", "predict the time of a suite from past records", "estimate", [
