@@ -22,7 +22,8 @@ def epochs(spec: RunSpec) -> float:
     count = max(1, len(spec.densities))
     if spec.tier == "paper" and kind.iterative:
         count = getattr(make(spec.method, spec.params), "rounds", 20)
-    return spec.finetune.epochs * count + (spec.train.epochs if kind.start == "init" else 0)
+    from_untrained = kind.start == "init" and spec.tier == "equal"
+    return spec.finetune.epochs * count + (spec.train.epochs if from_untrained else 0)
 
 
 def rates(records: list[Record]) -> dict[tuple[str, ...], list[float]]:

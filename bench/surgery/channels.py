@@ -82,12 +82,10 @@ def groups(model: nn.Module, shape: tuple[int, ...]) -> list[Group]:
     return found
 
 
-def scores(group: Group, weight_scores: Mapping[str, Tensor], normalise: bool = False) -> Tensor:
+def scores(group: Group, weight_scores: Mapping[str, Tensor]) -> Tensor:
     """The sum of the scores of all weights that make a unit: (C,).
 
-    `weight_scores`: a tensor of the weight's shape for every name in `group.producers`. `normalise`
-    divides each layer's part by its mean over the units, so that layers of unlike scale can be
-    added.
+    `weight_scores`: a tensor of the weight's shape for every name in `group.producers`.
     """
     total: Tensor | None = None
     for place in group.slices:
@@ -95,9 +93,6 @@ def scores(group: Group, weight_scores: Mapping[str, Tensor], normalise: bool = 
             continue
         score = weight_scores[place.name].movedim(place.axis, 0).flatten(1).sum(1)
         part = score[place.index.to(score.device)].sum(1)
-        if normalise:
-            mean = part.mean()
-            part = torch.where(mean == 0, part, part / mean)
         total = part if total is None else total + part
     if total is None:
         raise SurgeryError(f"{group.name}: no prunable weight makes these channels")
