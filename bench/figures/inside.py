@@ -1,0 +1,103 @@
+"""What the figures of a method's inside share: its runs with their parameters, and a grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bench import stats
+from bench.figures import style
+from bench.method import Method, make
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 2 * style.COLUMN
+PAIR = ["dataset", "arch", "tier"]
+
+
+def runs_of(method: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `runs` that ran `method`, with `setting`: its parameters, defaults included.
+
+    Controls, which borrow another method's densities, are left out.
+    """
+    own = runs[(runs["method"] == method) & runs["like"].isna()]
+    return own.assign(setting=[make(method, json.loads(params)) for params in own["params"]])
+
+
+def differing(settings: Iterable[Method], but: Iterable[str]) -> list[str]:
+    """The parameters, other than those in `but`, that are not the same in all `settings`."""
+    dumps = [setting.model_dump() for setting in settings]
+    names = [] if not dumps else [name for name in dumps[0] if name not in set(but)]
+    return [name for name in names if any(dump[name] != dumps[0][name] for dump in dumps)]
+
+
+def worded(setting: Method, names: Iterable[str]) -> str:
+    """`p=1, q=2` for those parameters."""
+    values = {name: getattr(setting, name) for name in names}
+    return ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in values.items()
+    )
+
+
+def grid(rows: int, columns: int, labels: Iterable[str]) -> tuple[Figure, Any]:
+    """A page-wide figure of `rows` x `columns` panels, with room for a legend of `labels`.
+
+    The panels are an array (rows, columns).
+    """
+    words = list(labels)
+    lines = -(-len(words) // style.legend_columns(WIDTH, words))
+    made = style.figure(WIDTH, 0.45 + 1.45 * rows + 0.16 * lines)
+    return made, made.subplots(rows, columns, squeeze=False)
+
+
+def curve(axes: Axes, table: pd.DataFrame, x: str, y: str, look: style.Look, label: str) -> Any:
+    """Mean of `y` over the seeds at each `step` of `table`, with t intervals as a band.
+
+    It stands at the geometric mean of `x` or, where x is the step, at the step. Returns the means.
+    """
+    rows = []
+    for _, cell in table.groupby("step", sort=True):
+        interval, place = stats.mean(cell[y].astype(float)), cell[x].astype(float)
+        middle = float(place.iloc[0]) if x == "step" else float(np.exp(np.log(place).mean()))
+        rows.append((middle, *interval[:3]))
+    at, mean, low, high = np.array(rows, dtype=float).reshape(-1, 4).T
+    mark = {"color": look.color, "marker": look.marker, "linestyle": look.linestyle}
+    axes.plot(at, mean, label=label, markersize=2.2, linewidth=0.9, zorder=3, **mark)
+    axes.fill_between(at, low, high, color=look.color, alpha=0.15, lw=0, zorder=1)
+    return mean
+
+
+def accuracy_axis(axes: Axes, values: list[float], samples: float) -> None:
+    """`style.accuracy_axis` with the fewer ticks that a low panel holds; `samples`: of a test."""
+    style.accuracy_axis(axes, values, 0.5 / max(samples, 1.0))
+    ticks = axes.get_yticks()
+    kept = ticks[:: -(-len(ticks) // 6)]
+    axes.set_yticks(kept, [f"{100 * tick:.6g}" for tick in kept])
+
+
+def kept_axis(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> None:
+    """A logarithmic axis over densities with few ticks, for a narrow panel.
+
+    As x axis it is dense on the left.
+    """
+    shown = list(values)
+    low, high = min(shown) / 1.2, max(shown) * 1.2
+    if (narrow := 5 * low / high) > 1:
+        low, high = low / narrow**0.5, high * narrow**0.5
+    for leads in ((1, 2, 5), (1, 3), (1,)):
+        every = [lead * 10.0**power for power in range(-7, 1) for lead in leads]
+        ticks = [tick for tick in every if low <= tick <= high]
+        if len(ticks) <= 5:
+            break
+    axes.set(**{f"{which}scale": "log", f"{which}label": "weights kept, %"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(ticks, labels=[f"{100 * tick:g}" for tick in ticks])
+    axis.set_ticks([], minor=True)
+    axes.set(**{f"{which}lim": (high, low) if which == "x" else (low, high)})
