@@ -26,6 +26,7 @@ ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.RNN: (*RECURRENT, "bidirectional", "nonlinearity"),
     nn.GRU: (*RECURRENT, "bidirectional"),
     nn.LSTM: (*RECURRENT, "bidirectional", "proj_size"),
+    nn.ChannelShuffle: ("groups",),
     nn.Identity: (),
 }
 KINDS = {kind.__name__: kind for kind in ARGUMENTS}
@@ -52,9 +53,11 @@ def construct(base: type[nn.Module], values: dict[str, Any], device: str = "cpu"
 
     Lists (JSON knows no tuples) become tuples.
     """
-    options = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    if base is nn.Identity:
-        return nn.Identity()
+    options: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+    }
+    if base in (nn.Identity, nn.ChannelShuffle):  # they hold nothing, so take no device
+        return base(**options)
     layer = base(**options, device="meta")
     return layer if device == "meta" else layer.to_empty(device=device)
 
