@@ -1,0 +1,224 @@
+"""How a layer's weights lie in groups of candidates, and how many of each group are kept.
+
+A group is a row of n candidates of which exactly k survive; all groups of a layer have one k. The
+masks are made from `chosen` (groups, n), of any type, so gradients pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bench.surgery import channels
+from bench.surgery.allocation import round_counts
+from bench.surgery.layers import prunable
+from bench.surgery.patterns import PatternError
+from bench.surgery.prune import density_of
+
+Granularity = Literal["output", "tap", "filter", "kernel"]
+"""What competes in a group.
+
+output: all weights of one output; tap: those of one 2-D kernel; filter: those of all outputs at one
+input tap; kernel: the 2-D kernels of one output.
+"""
+
+
+class Candidates(Protocol):
+    """The groups of one layer, or of one set of coupled channels."""
+
+    @property
+    def groups(self) -> int:
+        """Groups, all alike."""
+
+    @property
+    def n(self) -> int:
+        """Candidates in each."""
+
+    def masks(self, chosen: Tensor) -> dict[str, Tensor]:
+        """Weight -> factors that broadcast to its shape, for `chosen` (groups, n)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights or kernels of one layer.
+
+    `name`, `shape`: the weight's; `tile`: candidates per group (0: all of a row). Where the tiles
+    do not divide a row, what is left over at its end is always kept.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    granularity: Granularity = "output"
+    tile: int = 0
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Rows before they are cut into tiles, and candidates in each."""
+        out, inside, taps = self.shape[0], self.shape[1], math.prod(self.shape[2:])
+        return {
+            "output": (out, inside * taps),
+            "tap": (out * inside, taps),
+            "filter": (inside * taps, out),
+            "kernel": (out, inside),
+        }[self.granularity]
+
+    @property
+    def n(self) -> int:
+        """Candidates in a group."""
+        return self.tile or self.rows[1]
+
+    @property
+    def groups(self) -> int:
+        """Groups in the layer."""
+        return self.rows[0] * (self.rows[1] // self.n)
+
+    @property
+    def step(self) -> int:
+        """Weights that one more candidate in every group keeps."""
+        return self.groups * (math.prod(self.shape[2:]) if self.granularity == "kernel" else 1)
+
+    @property
+    def free(self) -> int:
+        """Weights in no group."""
+        return math.prod(self.shape) - self.step * self.n
+
+    def masks(self, chosen: Tensor) -> dict[str, Tensor]:
+        """`chosen` where the weights are; kernels as (out, in, 1, 1)."""
+        rows, candidates = self.rows
+        whole = chosen.reshape(rows, -1)
+        if left := candidates - whole.shape[1]:
+            whole = torch.cat([whole, whole.new_ones(rows, left)], 1)
+        if self.granularity == "kernel":
+            return {self.name: whole.view(*self.shape[:2], *[1] * (len(self.shape) - 2))}
+        if self.granularity == "filter":  # transposed: a reshape would make other groups of it
+            whole = whole.t()
+        return {self.name: whole.reshape(self.shape)}
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Coupled channels, as one group; `shapes`: of every parameter.
+
+    The masks are those of the weights that read the channels, which is to multiply the feature maps
+    themselves. Masks on what makes a channel would not do: behind a batch norm whose scale is
+    masked, a channel that is not chosen gets no gradient, and never comes back.
+    """
+
+    group: channels.Group
+    shapes: Mapping[str, tuple[int, ...]]
+    groups: int = 1
+
+    @property
+    def n(self) -> int:
+        """Channels."""
+        return self.group.size
+
+    def masks(self, chosen: Tensor) -> dict[str, Tensor]:
+        """`chosen` (1, channels) along the input axis of every weight that reads them."""
+        found: dict[str, Tensor] = {}
+        for place in self.group.slices:
+            if place.output:
+                continue
+            shape = self.shapes[place.name]
+            index = place.index.to(chosen.device)
+            along = chosen.new_ones(shape[place.axis]).index_put(
+                (index.flatten(),), chosen.view(-1, 1).expand(index.shape).flatten()
+            )
+            along = along.view([-1 if axis == place.axis else 1 for axis in range(len(shape))])
+            found[place.name] = found[place.name] * along if place.name in found else along
+        return found
+
+
+def weights(
+    model: nn.Module,
+    granularity: Granularity,
+    *,
+    tile: int = 0,
+    tiles: int = 1,
+    uneven: Literal["refuse", "dense"] = "refuse",
+) -> dict[str, Weights]:
+    """The groups of every prunable weight, in tiles of length `tile` or `tiles` to a row.
+
+    A weight without 2-D kernels (linear, recurrent; of taps also 1x1) is grouped by output. Raises
+    `PatternError` where tiles are longer than a row, or do not divide it and `uneven` refuses.
+    """
+    found = {}
+    for name, weight in prunable(model).items():
+        shape = tuple(weight.shape)
+        kernels = len(shape) > 2 and (granularity != "tap" or math.prod(shape[2:]) > 1)
+        whole = Weights(name, shape, granularity if kernels else "output")
+        row = whole.rows[1]
+        length = tile or row // tiles
+        if not 1 <= length <= row or (row % length and uneven == "refuse"):
+            asked = f"{tiles} tiles" if not tile else f"tiles of {tile}"
+            raise PatternError(
+                f"layer {name!r}: its rows of {row} candidates cannot be cut into {asked}"
+                + ("; uneven: dense keeps what is left over" if length in range(1, row) else "")
+            )
+        found[name] = Weights(name, shape, whole.granularity, length)
+    return found
+
+
+def counts(found: Mapping[str, Weights], density: float, total: int) -> dict[str, int]:
+    """The k of every layer that together keep `density` of `total` weights, to the nearest step.
+
+    The same fraction everywhere, by largest remainder, at least 1; what is in no group counts as
+    kept. Raises `PatternError` if that cannot be.
+    """
+    inside = sum(c.step * c.n for c in found.values())
+    fraction = (density * total - (total - inside)) / inside
+    steps = {name: c.step for name, c in found.items()}
+    sizes = {name: c.n for name, c in found.items()}
+    k = round_counts({name: max(0.0, fraction) * n for name, n in sizes.items()}, sizes, steps)
+    kept = sum(k[name] * steps[name] for name in k) + total - inside
+    if abs(kept - density * total) > max(steps.values()):
+        raise PatternError(
+            f"density {density:g} is out of reach: with at least one of each group and what is in "
+            f"none, {kept / total:.4f} is kept"
+        )
+    return k
+
+
+def coupled(
+    model: nn.Module, shape: tuple[int, ...], density: float
+) -> tuple[dict[str, Candidates], dict[str, int]]:
+    """Every group of coupled channels of `model` for inputs of `shape`, and k of each.
+
+    As many as leave `density` of the weights; see `channel_counts`.
+    """
+    found = channels.groups(model, shape)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    return {g.name: Channels(g, shapes) for g in found}, channel_counts(model, found, density)
+
+
+def channel_counts(model: nn.Module, found: list[channels.Group], density: float) -> dict[str, int]:
+    """Channels that each group keeps, the same fraction everywhere, at least 1.
+
+    The fraction that leaves the density of weights nearest to `density`: a channel takes weights of
+    its readers with it. Raises `PatternError` if that is a quarter of `density` away.
+    """
+    sizes = {g.name: g.size for g in found}
+    tried: dict[float, dict[str, int]] = {}
+
+    def away(fraction: float) -> float:
+        wanted = {name: fraction * size for name, size in sizes.items()}
+        tried[fraction] = k = round_counts(wanted, sizes, dict.fromkeys(sizes, 1))
+        keep = {name: torch.arange(size) < k[name] for name, size in sizes.items()}
+        return density_of(model, found, keep) - density
+
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if away(middle) < 0 else (low, middle)
+    error, best = min((abs(away(fraction)), fraction) for fraction in (low, high))
+    if error > 0.25 * density:
+        raise PatternError(
+            f"density {density:g} is out of reach by removing channels; "
+            f"the nearest is {error:.4f} away"
+        )
+    return tried[best]

@@ -1,0 +1,204 @@
+"""DPP: dynamic probabilistic pruning; which k of n weights stay is drawn anew for every batch.
+
+Gonzalez-Carabarin, Huijben, Veeling, Schmid, van Sloun, "Dynamic Probabilistic Pruning", IEEE TNNLS
+(arXiv 2105.12686). Verified: the first author's code and the abstract. The paper's text, with its
+tables and the formulas of its two metrics, was out of reach.
+
+A group is n candidates of which exactly k survive (by default the n inputs of one output), with
+trained logits phi. For every batch:
+1. z = phi + s e, e Gumbel noise; the k largest z stay: k draws without replacement.           (1)
+2. Backward the draws are relaxed: the sum over them of softmax(z / tau) of what is not drawn yet,
+   straight through, with the same noise.                                                      (2)
+3. The net sees mask * W, quantised if asked: W learns where it is kept, phi everywhere, since
+   dL/dmask = dL/d(mask * W) W.                                                                (3)
+4. The temperature falls linearly over the epochs, tau(e) = 5 (1 - 0.9 e / (E - 1)).           (4)
+5. lambda sum_g H(softmax(phi_g)) is added to the loss.                                        (5)
+
+Deviations from the paper (that is, from its code; all are decisions of this benchmark):
+- At the fraction `freeze` of the training the mask becomes the k largest phi, and the weights learn
+  on with the mask that they will have; validation uses it before, too. Their code always draws.
+- Winners leave in the order of their draws; in the code in the order of their indices
+  (`relaxation: softmax_by_index`). Kernel masks are transposed where the code reshapes them, and
+  the penalty is taken along the candidates, where the code has another axis for kernels.
+- Noise scale 1, of true draws without replacement; the code has 0 to 1 (LeNet-5: 0.1 and 0.01).
+- The temperature ends with the draws; in the code it may never have left 5.
+- Adam steps the logits whatever steps the weights, at its own rate (`logit_lr`, 50 times
+  the code's one Adam, for trainings this short), without weight decay: under SGD the gradients of
+  logits are too small to move them.
+- The first weights are divided by the root of their layer's density, so that activations keep their
+  variance: nets without normalisation do not start to learn otherwise (`rescale`; the code has
+  layers of 10 % and more, and Adam).
+- Every prunable layer has the same density, so that densities compare; the authors set each k by
+  hand and leave the output layer dense (`dense_output`).
+- Feature maps are multiplied where they are read, and removed at the end.
+- Quantisation divides its scale out again, and its gradient has slope 1; `quantiser: author` is the
+  code's way, without its quantised biases and activations. Ternary is not in the code (recalled).
+  A kept weight may be quantised to zero: then less is left than `density`.
+- The last epoch is kept, not the best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from bench.method import Density, Method
+from bench.selection import Selection
+from bench.surgery import Masks, PatternName, Uneven, candidates, channels, prunable
+from bench.surgery.patterns import Pattern
+from bench.surgery.prune import check
+from bench.surgery.quantise import Kind, Mode, quantise
+from bench.surgery.topk import Relaxation
+from bench.trainer import Trainer
+
+
+class Dpp(Method):
+    """Learn which k of n stay by Gumbel top-k, while the weights learn."""
+
+    start = "init"
+    family = "probabilistic"
+    patterns = ("k-of-n", "N:M", "kernel", "channel", "unstructured")
+    citation = "Gonzalez-Carabarin et al., IEEE TNNLS 2022"
+
+    density: Density = 0.1
+    pattern: PatternName = "k-of-n"
+    granularity: Literal["output", "tap", "filter"] = Field(
+        "output",
+        description="what a weight competes with: its output's weights; k-of-n: its 2-D kernel's "
+        "(tap); unstructured: those of all outputs at its input tap (filter)",
+    )
+    tiles: int = Field(1, ge=1, description="T, equal parts of a row, each with k of its own")
+    uneven: Uneven = Field("refuse")
+    dense_output: bool = Field(False, description="leave the last layer dense, as the authors do")
+    relaxation: Relaxation = Field(
+        "softmax", description="gradient of the draws; the authors': softmax_by_index, sigmoid"
+    )
+    noise: float = Field(1.0, ge=0, description="s, scale of the Gumbel noise")
+    tau: float = Field(5.0, gt=0, description="temperature in the first epoch")
+    tau_end: float = Field(0.5, gt=0, description="temperature in the last epoch of draws")
+    entropy: float = Field(
+        5e-5, ge=0, description="lambda of the penalty; kernels: 1e-5, feature maps: 5e-3"
+    )
+    init: float = Field(
+        0.5, ge=0, description="standard deviation of the first logits; kernels, feature maps: 1"
+    )
+    rescale: bool = Field(
+        True, description="start from weights divided by the root of the density they are seen at"
+    )
+    logit_lr: float = Field(0.05, gt=0, description="learning rate of the logits, of Adam")
+    freeze: float = Field(
+        0.6, gt=0, le=1, description="fraction of the training after which the mask stays"
+    )
+    quantise: Literal["none"] | Kind = Field("none", description="what the weights are put on")
+    quantiser: Mode = Field("ste", description="scale and gradient of the quantised weights")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Dpp:
+        kind = Pattern.parse(self.pattern).kind
+        wanted = {"tap": "k-of-n", "filter": "unstructured"}.get(self.granularity)
+        if kind in ("block", "column"):
+            raise ValueError(f"pattern {self.pattern!r} is none of {', '.join(self.patterns)}")
+        if (wanted and kind != wanted) or (kind == "unstructured" and not wanted):
+            raise ValueError(
+                f"granularity {self.granularity!r} does not make the pattern {self.pattern!r}; "
+                "tap makes k-of-n, filter makes unstructured, output all others"
+            )
+        if self.tiles > 1 and kind in ("n:m", "channel"):
+            raise ValueError(f"tiles {self.tiles}: not with the pattern {self.pattern!r}")
+        return self
+
+    def temperature(self, epoch: int, epochs: int) -> float:
+        """Equation (4) for `epoch` (from 0) of `epochs`."""
+        return self.tau + (self.tau_end - self.tau) * min(1.0, epoch / max(1, epochs - 1))
+
+    def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
+        """Train weights and logits together, then the weights with the last mask; one point."""
+        found, k = self.groups(model, trainer.shape)
+        device = next(model.parameters()).device
+        selection = Selection(
+            found, k, self.init, self.noise, self.relaxation, trainer.generator, device
+        )
+        if self.rescale:
+            with torch.no_grad():
+                own = dict(model.named_parameters())
+                for name, mask in selection.masks(None).items():
+                    own[name].div_(mask.mean().sqrt())
+        adam = torch.optim.Adam(selection.parameters(), lr=self.logit_lr)
+        epochs = trainer.epochs()
+        per_epoch, draws = trainer.steps(1), max(1, round(self.freeze * trainer.steps(epochs)))
+        drawn, held = 0, Masks()
+
+        def tau() -> float:
+            return self.temperature(drawn // per_epoch, math.ceil(draws / per_epoch))
+
+        def through(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+            learning = drawn < draws and torch.is_grad_enabled()
+            return self.seen(model, parameters, selection.masks(tau() if learning else None))
+
+        def penalty(model: nn.Module) -> Tensor:
+            return self.entropy * selection.entropy() if drawn < draws else torch.zeros(())
+
+        def on_step(model: nn.Module, step: int) -> None:
+            nonlocal drawn
+            if drawn == draws:
+                return
+            adam.step()
+            adam.zero_grad()
+            if step % per_epoch == 0 or step == draws:
+                with trainer.spend("score"):
+                    for line in selection.report():
+                        trainer.log(
+                            "selection", epoch=step / per_epoch, step=step, tau=tau(), **line
+                        )
+            drawn = step
+            if drawn == draws and self.pattern != "channel":
+                held.update(selection.held(model))
+
+        trainer.fit(model, epochs, through=through, on_step=on_step, penalty=penalty, masks=held)
+        if self.quantise != "none" or self.pattern != "channel":
+            with torch.no_grad():
+                own = dict(model.named_parameters())
+                for name, value in self.seen(model, own, selection.masks(None)).items():
+                    own[name].copy_(value)
+        if self.pattern == "channel":
+            keep = {name: kept[0] for name, kept in selection.kept().items()}
+            model = channels.shrink(model, trainer.shape, keep)
+        yield model
+
+    def seen(
+        self, model: nn.Module, own: dict[str, Tensor], masks: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Equation (3): the weights, `own`, masked and quantised."""
+        if self.quantise == "none":
+            return {name: own[name] * mask for name, mask in masks.items()}
+        return {
+            name: quantise(own[name], self.quantise, masks.get(name), self.quantiser)
+            for name in prunable(model)
+        }
+
+    def groups(
+        self, model: nn.Module, shape: tuple[int, ...]
+    ) -> tuple[dict[str, candidates.Candidates], dict[str, int]]:
+        """The candidates of every layer, or set of coupled channels, and k of each."""
+        pattern = Pattern.parse(self.pattern)
+        if pattern.kind == "channel":
+            return candidates.coupled(model, shape, self.density)
+        check(model, self.pattern, self.density, self.uneven)
+        found = candidates.weights(
+            model,
+            "kernel" if pattern.kind == "kernel" else self.granularity,
+            tile=pattern.m if pattern.kind == "n:m" else 0,
+            tiles=self.tiles,
+            uneven=self.uneven,
+        )
+        total = sum(w.numel() for w in prunable(model).values())
+        if self.dense_output:
+            found.pop(list(found)[-1])
+        if pattern.n is not None:
+            return dict(found), dict.fromkeys(found, pattern.n)
+        return dict(found), candidates.counts(found, self.density, total)

@@ -1,0 +1,312 @@
+"""DPP: draws of k of n and their gradients, groups, quantisers, metrics, and whole trainings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import data, models, selection
+from bench.method import MethodError, make
+from bench.surgery import PatternError, candidates, nonzero, prunable
+from bench.surgery.quantise import quantise
+from bench.surgery.topk import gumbel, relax, straight_through, top
+from tests import contract_bench
+from tests.contract_bench import Bench
+
+FILTER = {"granularity": "filter", "pattern": "unstructured"}
+KINDS = (
+    {}, {"granularity": "tap"}, FILTER, {"pattern": "kernel"}, {"tiles": 2, "uneven": "dense"},
+    {"pattern": "*:4", "uneven": "dense"}, {"pattern": "channel"},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", data.root(None))
+
+
+def naive(z: Tensor, k: int, tau: float, by_index: bool = False) -> Tensor:
+    """Draw by draw, as the paper's code writes it."""
+    winners = z.topk(k, 1).indices
+    winners = winners.sort(1).values if by_index else winners
+    gone, total = torch.zeros_like(z), torch.zeros_like(z)
+    for j in range(k):
+        total = total + torch.softmax(z / tau + gone, 1)
+        gone = gone.scatter(1, winners[:, j : j + 1], -math.inf)
+    return total
+
+
+def test_golden_relaxation():
+    z = torch.tensor([[0.0, 1.0, 2.0]], requires_grad=True)
+    soft, winners = relax(z, 2, 1.0, "softmax")
+    assert soft[0].tolist() == pytest.approx([0.3589, 0.9758, 0.6652], abs=1e-4)
+    assert sorted(winners[0].tolist()) == [1, 2]
+    assert straight_through(z, 2, 1.0).tolist() == [[0.0, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 1), (7, 3), (30, 10), (7, 7)])
+@pytest.mark.parametrize(("tau", "scale"), [(0.05, 1), (5, 1), (0.5, 300)])
+@pytest.mark.parametrize("kind", ["softmax", "softmax_by_index"])
+def test_the_closed_form_is_the_sum_over_draws(n, k, tau, scale, kind):
+    stream = torch.Generator().manual_seed(n + k)
+    z = (scale * torch.randn(5, n, generator=stream, dtype=torch.float64)).requires_grad_()
+    upstream = torch.randn(5, n, generator=stream, dtype=torch.float64)
+    soft, wanted = relax(z, k, tau, kind)[0], naive(z, k, tau, kind != "softmax")
+    assert torch.allclose(soft, wanted, atol=1e-10)
+    assert torch.allclose(soft.sum(1), torch.full((5,), float(k), dtype=torch.float64))
+    ours, theirs = (torch.autograd.grad((s * upstream).sum(), z)[0] for s in (soft, wanted))
+    assert torch.allclose(ours, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "softmax_by_index", "sigmoid"])
+def test_gradients_are_those_of_the_values(kind):
+    z = torch.randn(3, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda z: relax(z, 3, 0.7, kind)[0], z.requires_grad_())
+
+
+def test_float32_keeps_the_late_draws_behind_a_winner_that_is_far_ahead():
+    z = torch.tensor([[1024.0, 3.0, 2.0, 1.0]])
+    assert relax(z, 2, 0.5, "softmax")[0][0].tolist() == pytest.approx(
+        naive(z.double(), 2, 0.5)[0].tolist(), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_masks_and_weights_both_get_their_gradient(kind):
+    """dL/dW = dL/dW~ mask; the logits' is dense, through dL/dmask = dL/dW~ W."""
+    z = torch.randn(4, 9, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    weight = torch.randn(4, 9, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    mask = straight_through(z, 3, 1.0, kind)
+    assert set(mask.detach().unique().tolist()) == {0.0, 1.0}
+    upstream = torch.randn(4, 9, generator=torch.Generator().manual_seed(3))
+    (mask * weight * upstream).sum().backward()
+    assert torch.equal(weight.grad, upstream * mask.detach())
+    soft = torch.autograd.grad((relax(z, 3, 1.0, kind)[0] * upstream * weight.detach()).sum(), z)[0]
+    assert torch.allclose(z.grad, soft)
+    assert (z.grad[mask == 0] != 0).all()
+
+
+def test_draws_are_without_replacement_with_the_exact_chances():
+    phi = torch.log(torch.tensor([[1.0, 2.0, 3.0]])).expand(200_000, 3)
+    drawn = top(phi + gumbel(phi.shape, torch.Generator().manual_seed(0)), 2)
+    assert (drawn.sum(1) == 2).all()
+    assert drawn.double().mean(0).tolist() == pytest.approx([0.41667, 0.73333, 0.85], abs=4e-3)
+
+
+@pytest.mark.parametrize(("n", "k", "spread"), [(25, 3, 0.5), (25, 12, 3), (100, 10, 2)])
+def test_inclusion_chances_are_those_of_draws(n, k, spread):
+    phi = spread * torch.randn(3, n, generator=torch.Generator().manual_seed(n))
+    chances = selection.inclusion(phi, k)
+    assert chances.sum(1).tolist() == pytest.approx([k] * 3, abs=1e-5)
+    z = phi + gumbel((5000, *phi.shape), torch.Generator().manual_seed(0))
+    drawn = top(z.reshape(-1, n), k).view(5000, 3, n).double().mean(0)
+    assert (drawn - chances).abs().max() < 0.05
+    assert (drawn - chances).abs().mean() < 0.012
+
+
+def test_metrics_have_their_sanity_values():
+    apart, alike = torch.eye(2), torch.tensor([[0.3, 0.7], [0.3, 0.7]])
+    assert selection.diversity(apart, 1) == pytest.approx(1)  # J = log 2, its bound
+    assert selection.diversity(alike, 1) == pytest.approx(0, abs=1e-12)
+    blocks = torch.eye(3).repeat_interleave(4, 1)  # three neurons, four inputs each of twelve
+    assert selection.diversity(blocks, 4) == pytest.approx(1)
+    flat, sure = torch.zeros(2, 8), torch.tensor([[1e3, *[0.0] * 7]])
+    assert selection.confidence(flat).tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert selection.confidence(sure).tolist() == pytest.approx([1])
+    even = torch.full((2, 8), 3 / 8, dtype=torch.float64)
+    assert selection.mask_confidence(even, 3).tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert selection.mask_confidence(torch.tensor([[1.0, 1, 1, 0, 0]]), 3).tolist() == [1]
+
+
+def test_the_temperature_falls_linearly_over_the_epochs():
+    dpp = make("dpp", {})
+    assert [dpp.temperature(e, 10) for e in (0, 9)] == [5, 0.5]
+    assert dpp.temperature(3, 7) == pytest.approx(5 * (1 - 0.9 * 3 / 6))
+    assert make("dpp", {"tau": 2, "tau_end": 2}).temperature(4, 9) == 2
+
+
+def chosen(groups: int, n: int, k: int) -> Tensor:
+    return top(torch.rand(groups, n, generator=torch.Generator().manual_seed(0)), k)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "axes"),
+    [("output", (1, 2, 3)), ("tap", (2, 3)), ("filter", (0,)), ("kernel", (1,))],
+)
+def test_groups_lie_where_the_granularity_says(granularity, axes):
+    net = nn.Sequential(nn.Conv2d(5, 7, 3), nn.Flatten(), nn.Linear(63, 10))
+    layer = candidates.weights(net, granularity)["0.weight"]
+    k = layer.n // 2
+    mask = layer.masks(chosen(layer.groups, layer.n, k))["0.weight"]
+    if granularity == "kernel":  # exactly k kernels of every feature map: no reshape does that
+        assert mask.shape == (7, 5, 1, 1)
+    assert (mask.sum(axes) == k).all()
+    linear = candidates.weights(net, granularity)["2.weight"]
+    assert (linear.masks(chosen(10, 63, 4))["2.weight"].sum(1) == 4).all()
+
+
+def test_tiles_hold_k_each_and_refuse_or_keep_what_is_left():
+    net = nn.Linear(10, 3)
+    with pytest.raises(PatternError, match=r"'weight'.* 10 .*tiles of 4; uneven"):
+        candidates.weights(net, "output", tile=4)
+    layer = candidates.weights(net, "output", tile=4, uneven="dense")["weight"]
+    assert (layer.groups, layer.n, layer.step, layer.free) == (6, 4, 6, 6)
+    mask = layer.masks(chosen(6, 4, 2))["weight"]
+    assert (mask[:, :8].view(3, 2, 4).sum(2) == 2).all()
+    assert mask[:, 8:].all()
+    assert candidates.weights(net, "output", tiles=2)["weight"].n == 5
+
+
+@pytest.mark.parametrize("params", KINDS[:-1])
+@pytest.mark.parametrize("density", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("arch", ["resnet8", "lstm", "lenet300"])
+def test_counts_reach_the_density_to_within_a_group(digits, arch, density, params):
+    net = models.build(arch, digits.shape, digits.classes)
+    found, k = make("dpp", {"density": density, **params}).groups(net, digits.shape)
+    total = sum(w.numel() for w in prunable(net).values())
+    masks = {}
+    for name, c in found.items():
+        masks |= c.masks(chosen(c.groups, c.n, k[name]))
+    kept = sum(int(m.expand(w.shape).sum()) for m, w in zip(
+        masks.values(), prunable(net).values(), strict=True))  # fmt: skip
+    assert abs(kept - density * total) <= max(c.step for c in found.values())
+
+
+def test_an_impossible_density_is_refused(digits):
+    net = models.build("lenet300", digits.shape, digits.classes)
+    with pytest.raises(PatternError, match="at least one of each group"):
+        make("dpp", {"density": 1e-3}).groups(net, digits.shape)
+
+
+def test_int8_has_255_levels_and_the_author_s_scale():
+    weight = torch.randn(50_000, generator=torch.Generator().manual_seed(0))
+    weight[7] = -5.0
+    levels = quantise(weight, "int8", mode="author")
+    assert torch.equal(levels, torch.round(127.5 / 5 * weight).clamp(-127, 127))
+    assert len(quantise(torch.linspace(-5, 5, 9999), "int8").unique()) == 255
+    assert (quantise(weight, "int8") - weight).abs().max() <= 0.5 / 25.5 + 1e-6
+
+
+def test_ternary_and_binary_values():
+    weight = torch.tensor([3.0, -1.0, 0.1, -2.0, 9.0])
+    mask = torch.tensor([1.0, 1, 1, 1, 0])
+    a = 2.5  # the mean of 3 and 2; 0.7 times the mean of 3, 1, .1, 2 is 1.07
+    assert quantise(weight, "ternary", mask).tolist() == [a, 0, 0, -a, 0]
+    b = 6.1 / 4
+    assert quantise(weight, "binary", mask).tolist() == pytest.approx([b, -b, b, -b, 0])
+    assert quantise(weight, "binary", mask, "author").tolist() == [1, -1, 1, -1, 0]
+
+
+@pytest.mark.parametrize("kind", ["int8", "ternary", "binary"])
+@pytest.mark.parametrize("mode", ["ste", "author"])
+def test_gradients_pass_the_rounding(kind, mode):
+    """Slope 1; the authors' 0.4 (int8: times c) up to |w| = 2.5 and none beyond."""
+    weight = torch.tensor([0.5, -2.4, 2.6, 5.1, 1.0], requires_grad=True)
+    mask = torch.tensor([1.0, 1, 1, 1, 0], requires_grad=True)
+    quantise(weight, kind, mask, mode).sum().backward()
+    c = 127.5 / 5.1 if kind == "int8" else 1.0
+    slope = [1, 1, 1, 1, 0] if mode == "ste" else [0.4 * c, 0.4 * c, 0, 0, 0]
+    assert weight.grad.tolist() == pytest.approx(slope)
+    assert mask.grad[4] != 0  # what is pruned tells its logit what it would be worth
+
+
+def sums(layer: candidates.Candidates, mask: Tensor) -> Tensor:
+    """What each group of a mask keeps, counted where the granularity says that it lies."""
+    if isinstance(layer, candidates.Channels):
+        return mask.sum()[None] / (mask.numel() // layer.n)
+    if layer.granularity == "tap":
+        return mask.sum((2, 3))
+    if layer.granularity == "filter":
+        return mask.sum(0)
+    if layer.granularity == "kernel":
+        return mask.sum(1)
+    rows = mask.flatten(1)
+    return rows[:, : rows.shape[1] // layer.n * layer.n].unflatten(1, (-1, layer.n)).sum(2)
+
+
+@pytest.mark.parametrize("params", KINDS, ids=str)
+def test_every_group_keeps_exactly_k_at_every_step_of_a_training(digits, params):
+    bench = Bench(digits, "resnet8", "dpp", freeze=0.5, **params)
+    found, k = bench.method.groups(bench.initial(), digits.shape)
+    seen: list[dict[str, Tensor]] = []
+    real = type(bench.method).seen
+
+    def spy(self, model, own, masks):
+        seen.append({name: mask.detach().clone() for name, mask in masks.items()})
+        return real(self, model, own, masks)
+
+    with mock.patch.object(type(bench.method), "seen", spy):
+        points, trainer = bench.points()
+    assert len(seen) >= trainer.step
+    for masks in seen:
+        for name, layer in found.items():
+            for weight in layer.masks(torch.ones(layer.groups, layer.n)):
+                assert (sums(layer, masks[weight]) == k[name]).all()
+    moved = [any(bool((a[n] != b[n]).any()) for n in a) for a, b in itertools.pairwise(seen)]
+    draws = round(0.5 * trainer.step)
+    assert all(moved[: draws - 1])
+    assert not any(moved[draws + 2 :])
+    if "channel" in params.values():
+        assert len(nonzero(points[0])["conv1.weight"]) < len(
+            nonzero(bench.initial())["conv1.weight"]
+        )
+    else:
+        assert nonzero(points[0]).kept() == sum(k[n] * c.step + c.free for n, c in found.items())
+
+
+def test_pruned_weights_recover_while_masks_are_drawn(digits):
+    bench = Bench(digits, "lenet300", "dpp", freeze=0.9, logit_lr=0.2)
+    bench.points()
+    lines = [line for line in bench.lines if line["event"] == "selection"]
+    assert {line["layer"] for line in lines} == set(prunable(bench.initial()))
+    assert max(line["recovered"] for line in lines) > 0.01
+    assert max(line["turnover"] for line in lines) > 0.5
+    assert [line["tau"] for line in lines][::3] == pytest.approx([5, 3.5, 2, 0.5])
+    for line in lines:
+        assert all(0 <= line[c] <= 1 for c in ("confidence", "mask_confidence", "diversity"))
+
+
+@pytest.mark.parametrize("kind", ["int8", "ternary", "binary"])
+@pytest.mark.parametrize("params", [{}, {"pattern": "channel"}], ids=str)
+def test_a_quantised_training_yields_quantised_weights(digits, kind, params):
+    bench = Bench(digits, "lenet300", "dpp", quantise=kind, **params)
+    points, _ = bench.points()
+    for weight in prunable(points[0]).values():
+        assert len(weight.unique()) <= {"int8": 255, "ternary": 3, "binary": 3}[kind]
+        assert torch.allclose(weight.abs().max(), weight.max().maximum(-weight.min()))
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"pattern": "block:2x2"}, "none of k-of-n"),
+        ({"granularity": "tap", "pattern": "kernel"}, "granularity 'tap' does not make"),
+        ({"pattern": "unstructured"}, "filter makes unstructured"),
+        ({"pattern": "channel", "tiles": 2}, "tiles 2"),
+        ({"noise": -1}, "noise"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(params, match):
+    with pytest.raises(MethodError, match=match):
+        make("dpp", params)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_beats_random_masks_of_the_same_layer_counts(digits, seed):
+    recipes = {"TRAIN": {"epochs": 10, "lr": 0.1}, "FINETUNE": {"epochs": 5}}
+    recipes = {n: getattr(contract_bench, n).model_copy(update=u) for n, u in recipes.items()}
+    with mock.patch.multiple(contract_bench, **recipes):
+        learned = Bench(digits, "lenet300", "dpp", seed, density=0.05)
+        points, trainer = learned.points()
+        kept = {n: int(m.sum()) for n, m in nonzero(points[-1]).items()}
+        control = Bench(
+            digits, "lenet300", "random", seed, density=0.05, allocation=kept, pattern="k-of-n"
+        )
+        controls, other = control.points()
+    assert {n: int(m.sum()) for n, m in nonzero(controls[-1]).items()} == kept
+    assert trainer.validate(points[-1]).top1 > other.validate(controls[-1]).top1 + 0.15
