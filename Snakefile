@@ -19,7 +19,7 @@ wildcard_constraints:
 rule all:
     input:
         f"{SUITE}/track.json",
-        expand(f"{SUITE}/tables/{{table}}.{{kind}}", table=bench_workflow.PAPER_TABLES, kind=bench_workflow.KINDS),
+        expand(f"{SUITE}/tables/{{table}}.{{kind}}", table=PLAN.paper_tables, kind=bench_workflow.KINDS),
         expand(f"{SUITE}/figures/{{figure}}.{{kind}}", figure=PLAN.figures, kind=["png", "pdf"]),
 
 
@@ -96,13 +96,26 @@ rule latency:
         "|| {{ tail -n 20 {log} >&2; exit 1; }}"
 
 
+rule solver:
+    input:
+        plan=ancient(f"{SUITE}/plan.json"),
+    output:
+        f"{SUITE}/latency/solver/{{dataset}}.csv",
+    log:
+        f"{SUITE}/logs/latency/solver-{{dataset}}.log",
+    threads: workflow.cores  # as latency
+    shell:
+        "python -m bench solver --plan {input.plan} --dataset {wildcards.dataset} 2> {log} || {{ cat {log} >&2; exit 1; }}"
+
+
 rule collect:
     input:
         plan=f"{SUITE}/plan.json",
         runs=expand(f"{SUITE}/batches/{{batch}}.json", batch=PLAN.batches),
         latency=expand(f"{SUITE}/latency/{{pair}}.csv", pair=PLAN.pairs if PLAN.config.latency else []),
+        solver=expand(f"{SUITE}/latency/solver/{{dataset}}.csv", dataset=PLAN.solvers),
     output:
-        expand(f"{SUITE}/tables/{{table}}.{{kind}}", table=bench_workflow.TABLES, kind=["parquet", "csv"]),
+        expand(f"{SUITE}/tables/{{table}}.{{kind}}", table=PLAN.tables, kind=["parquet", "csv"]),
     log:
         f"{SUITE}/logs/collect.log",
     message:
@@ -136,7 +149,7 @@ rule tables:
                 category="Tables",
                 labels={"table": table, "format": kind},
             )
-            for table, caption in bench_workflow.PAPER_TABLES.items()
+            for table, caption in PLAN.paper_tables.items()
             for kind in bench_workflow.KINDS
         ],
     log:

@@ -86,6 +86,10 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
         PLAN,
         (["--pair"], {"required": True, "help": "<arch>-<dataset>"}),
     ]),
+    ("solver", "time the simulator behind a data set of fields", "solver", [
+        PLAN,
+        (["--dataset"], {"required": True, "help": "data set"}),
+    ]),
     ("kernels", "list the execution paths", "kernels", []),
     ("collect", "gather all records into tidy tables", "collect", [PLAN]),
     ("track", "mirror all records in MLflow", "track", [

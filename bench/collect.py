@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from bench import fields, tidy
 from bench import method as methods
-from bench import tidy
-from bench.spec import Point, Record, RunSpec
+from bench.spec import Accuracy, Point, Record, RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,8 @@ class CollectError(ValueError):
 
 def collect(suite_folder: Path, runs: Iterable[str] | None = None) -> None:
     """Write `<suite_folder>/tables/<name>.{parquet,csv}` for each name in `tidy.SORT`.
+
+    And for those in `tidy.FIELD_SORT` where a run predicts fields.
 
     Args:
         suite_folder: the folder with `runs/` and `latency/`.
@@ -53,6 +55,8 @@ def collect(suite_folder: Path, runs: Iterable[str] | None = None) -> None:
         "history": tidy.history(suite_folder / "runs", records),
         "latency": latency,
     }
+    if any(fields.predicts(record) for record in records.values()):
+        tables |= fields.tables(suite_folder, records, tables["points"])
     for name, table in tables.items():
         tidy.write(table, suite_folder / "tables", name)
 
@@ -149,6 +153,7 @@ def labels(record: Record, records: dict[str, Record]) -> dict[str, Any]:
         "target_density": target_density(spec, records),
         "densities": " ".join(f"{density:.10g}" for density in spec.densities) or None,
         "recipe": spec.train.model_dump_json(exclude_defaults=True),
+        **({"task": "field"} if fields.predicts(record) else {}),
     }
 
 
@@ -215,7 +220,7 @@ def points_rows(records: dict[str, Record]) -> Iterator[dict[str, Any]]:
         shared, tail = labels(record, records), origin(record)
         samples = {"samples": sum(line.samples for line in record.ledger)}
         for point in record.points:
-            yield shared | measured(point, dense) | samples | tail
+            yield shared | measured(point, dense) | fields.columns(point, dense) | samples | tail
         if not record.points:
             yield shared | dict.fromkeys(POINT_COLUMNS) | samples | tail
 
@@ -234,7 +239,7 @@ def dense_point(record: Record, records: dict[str, Record]) -> Point | None:
 
 def measured(point: Point, dense: Point | None) -> dict[str, Any]:
     """The columns of one operating point; ratios are dense / pruned, empty without a dense net."""
-    test, before = point.test, point.before
+    test, before = (o if isinstance(o, Accuracy) else None for o in (point.test, point.before))
     return {
         "point": point.index,
         "final": point.final,
@@ -248,16 +253,16 @@ def measured(point: Point, dense: Point | None) -> dict[str, Any]:
         "compression": dense and ratio(dense.bits, point.bits),
         "parameter_ratio": dense and ratio(dense.parameters, point.nonzeros),
         "theoretical_speedup": dense and ratio(dense.macs, point.effective_macs),
-        "top1": test.top1,
-        "top5": test.top5,
-        "loss": test.loss,
-        "ece": test.ece,
+        "top1": test and test.top1,
+        "top5": test and test.top5,
+        "loss": point.test.loss,
+        "ece": test and test.ece,
         "top1_before": before and before.top1,
-        "top1_dense": dense and dense.test.top1,
+        "top1_dense": test and dense and dense.test.score,
         "worst_class_drop": point.worst_class_drop,
-        "validation_top1": point.validation.top1,
-        "test_samples": test.samples,
-        "classes": len(test.per_class),
+        "validation_top1": test and point.validation.score,
+        "test_samples": point.test.samples,
+        "classes": test and len(test.per_class),
         "epochs": point.epochs,
         "digest": point.digest,
     }

@@ -111,6 +111,13 @@ def latency(plan: str, pair: str) -> None:
     )
 
 
+def solver(plan: str, dataset: str) -> None:
+    """Time the simulator behind a data set of fields; nothing else should run on the machine."""
+    from bench.latency.solver import run
+
+    run(load_plan(plan)[1], dataset)
+
+
 def load_plan(plan: str) -> tuple[dict[str, Any], Path]:
     """(content of plan.json, the suite's folder)."""
     return json.loads(Path(plan).read_text()), Path(plan).parent
@@ -156,10 +163,14 @@ def figures(folder: str, only: str | None) -> None:
     """Draw the figures (PDF, PNG) of the tables in FOLDER/tables into FOLDER/figures."""
     from bench import figures as drawn
     from bench import tidy
+    from bench.tables import measures
 
     tables = Path(folder) / "tables"
-    ran = tidy.read(tables, "runs")["method"]
-    for name in [only] if only else drawn.names(ran):
+    names: tuple[str, ...] = (only,) if only else ()
+    if not only:
+        runs = tidy.read(tables, "runs")
+        names = drawn.names(runs["method"], measures.tasks(runs))
+    for name in names:
         drawn.draw(name, tables, Path(folder) / "figures")
 
 

@@ -78,22 +78,23 @@ class Meter:
         self.ledger, self.started, self.inside = ledger, now(ledger.device), ledger.inside
         self.batches = self.samples = 0
         self.loss_sum = torch.zeros((), device=ledger.device, dtype=torch.float64)
-        self.right = torch.zeros((), device=ledger.device, dtype=torch.int64)
+        self.right: Tensor | None = None
 
-    def add(self, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
-        """Count one batch: mean `loss`, `outputs` (batch, classes), `labels` (batch,)."""
+    def add(self, loss: Tensor, samples: int, right: Tensor | None) -> None:
+        """Count one batch: its mean `loss`, and how many of its `samples` were `right`, if any."""
         self.batches += 1
-        self.samples += len(labels)
-        self.loss_sum += loss.detach() * len(labels)
-        self.right += (outputs.detach().argmax(1) == labels).sum()
+        self.samples += samples
+        self.loss_sum += loss.detach() * samples
+        if right is not None:
+            self.right = right if self.right is None else self.right + right
 
     def loss(self) -> float:
-        """Mean loss per sample, nats."""
+        """Mean loss per sample."""
         return float(self.loss_sum) / self.samples
 
-    def accuracy(self) -> float:
-        """Fraction of the samples that was classified right while training."""
-        return int(self.right) / self.samples
+    def accuracy(self) -> float | None:
+        """Fraction of the samples that was right while training; none where none can be."""
+        return None if self.right is None else int(self.right) / self.samples
 
     def charge(self, phase: Phase, per_epoch: int) -> float:
         """Count this epoch, but for what `spend` has charged meanwhile, to `phase`; its seconds."""

@@ -25,7 +25,7 @@ from bench import measure, models, rng
 from bench.env import environment
 from bench.method import Method, MethodError, load, make
 from bench.plan import baseline
-from bench.spec import Accuracy, Point, Record, RunSpec
+from bench.spec import Accuracy, Outcome, Point, Record, RunSpec
 from bench.surgery import channels, store
 from bench.surgery.allocation import AllocationError
 from bench.surgery.layers import parts, prunable
@@ -241,13 +241,13 @@ class Work:
         was_training = model.training
         model.eval()
         fields, rows = measure.cost(model, self.initial(), self.data.shape, index)
-        test = self.accuracy(model)
+        test = self.test(model)
         point = Point(
             index=index,
             final=False,
             epochs=trainer.epochs_spent - self.epochs_before,
             test=test,
-            before=self.accuracy(trainer.before.eval()) if trainer.before is not None else None,
+            before=self.test(trainer.before.eval()) if trainer.before is not None else None,
             validation=trainer.validate(model),
             worst_class_drop=self.worst_drop(test),
             digest=store.digest(model),
@@ -258,18 +258,23 @@ class Work:
         store.save(model, folder, self.spec.arch, self.data.shape, self.data.classes)
         self.points.append(point)
         self.rows += rows
-        self.watch(f"point {index}: density {point.density:.4f}, test {100 * test.top1:.2f} %")
+        self.data.task.keep(model, self.data.test, folder)
+        self.watch(f"point {index}: density {point.density:.4f}, test {test}")
         model.train(was_training)
 
-    def accuracy(self, model: nn.Module) -> Accuracy:
-        """On the test split."""
-        return measure.accuracy(model, self.data.test, self.data.normalise)
+    def test(self, model: nn.Module) -> Outcome:
+        """How `model` does on the test split."""
+        return self.data.task.evaluate(model, self.data, self.data.test)
 
-    def worst_drop(self, test: Accuracy) -> float | None:
-        """The largest fall of a class's accuracy against dense; none for the dense net itself."""
-        if self.dense is None or not self.dense.points:
-            return None
-        return measure.worst_class_drop(self.dense.points[-1].test, test)
+    def worst_drop(self, test: Outcome) -> float | None:
+        """The largest fall of a class's accuracy against dense.
+
+        None for the dense net itself, and where there are no classes.
+        """
+        dense = self.dense.points[-1].test if self.dense and self.dense.points else None
+        if isinstance(dense, Accuracy) and isinstance(test, Accuracy):
+            return measure.worst_class_drop(dense, test)
+        return None
 
 
 def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:

@@ -17,6 +17,10 @@ PROTOCOL = 1
 """Version of the measuring protocol; part of every run id, and tables refuse to mix two of them."""
 
 
+TaskName = Literal["classification", "field"]
+"""What a data set asks of a net; `bench.data.task` says how it is trained and judged."""
+
+
 class Frozen(BaseModel):
     """A value object: immutable, and a key that it does not know is an error."""
 
@@ -57,10 +61,10 @@ class Recipe(Frozen):
     )
     channels_last: bool = Field(False, description="NHWC memory format for images and convolutions")
     compile: bool = Field(False, description="torch.compile the forward pass")
-    augment: tuple[Literal["crop", "flip"], ...] = Field(
+    augment: tuple[Literal["crop", "flip", "noise"], ...] = Field(
         (),
         description="crop: random crop after 4 pixels of reflect padding; "
-        "flip: random horizontal flip",
+        "flip: random horizontal flip; noise: on the frames of a field, 0.05 of their deviation",
     )
     label_smoothing: float = Field(0, ge=0, lt=1, description="mass spread over the other classes")
 
@@ -124,6 +128,38 @@ class Accuracy(Frozen):
     per_class: tuple[float, ...]
     samples: int
 
+    @property
+    def score(self) -> float:
+        """The number that choices compare, of any task; higher is better."""
+        return self.top1
+
+    def __str__(self) -> str:
+        """For a line of progress."""
+        return f"{100 * self.top1:.2f} %"
+
+
+class FieldError(Frozen):
+    """Of one model's predictions of a field on one split, relative to the field's own norm."""
+
+    relative_l2: float = Field(description="one step ahead, mean over the frames")
+    rollout: tuple[float, ...] = Field(
+        description="after 1, 2, ... steps fed with own predictions, mean over the trajectories"
+    )
+    loss: float = Field(description="mean squared error of the normalised field")
+    samples: int
+
+    @property
+    def score(self) -> float:
+        """See `Accuracy`; 1 for the truth, 0 for a prediction of nothing."""
+        return 1 - self.relative_l2
+
+    def __str__(self) -> str:
+        """See `Accuracy`."""
+        return f"error {100 * self.relative_l2:.2f} %"
+
+
+Outcome = Accuracy | FieldError
+
 
 class Point(Frozen):
     """One operating point: a model that a method yielded, as the harness measured it."""
@@ -142,11 +178,11 @@ class Point(Frozen):
     )
     effective_macs: int = Field(description="multiply-adds with non-zero weights")
     epochs: float = Field(description="epochs spent beyond the start, up to this point")
-    test: Accuracy
-    before: Accuracy | None = Field(
-        None, description="test accuracy after pruning, before the last fine-tuning"
+    test: Outcome
+    before: Outcome | None = Field(
+        None, description="on test after pruning, before the last fine-tuning"
     )
-    validation: Accuracy
+    validation: Outcome
     worst_class_drop: float | None = Field(
         None, description="largest fall of a class's accuracy against dense"
     )

@@ -27,14 +27,21 @@ SORT = {
 }  # fmt: skip
 """The tables and the columns that order their rows; ties keep the order of the source file."""
 
+FIELD_SORT = {
+    "rollout": ["run", "point", "step"],
+    "fields": ["dataset", "arch", "run", "point", "what", "step"],
+    "solver": ["dataset", "intervals"],
+}
+"""Further tables, of suites with a task that predicts fields."""
+
 TYPES = {
     "string": "run variant method family arch dataset tier like like_variant densities params "
     "recipe finetune status reason digest dense initial dataset_digest licence device torch "
     "git_commit provenance started layer shape event phase path mode device_name dtype layout "
-    "throttle",
+    "throttle task what values",
     "Int64": "seed point points parameters nonzeros bits bits_dense bits_csr bits_bitmap macs "
     "effective_macs samples test_samples classes protocol method_version peak_memory weights step "
-    "batch threads n round",
+    "batch threads n round height width intervals",
     "boolean": "final",
 }
 """Type of each fixed column; what is not named is a float64."""
@@ -48,6 +55,11 @@ LAYERS = (
 HISTORY = (
     "run", "event", "phase", "epoch", "step", "round", "layer", "loss", "accuracy", "validation",
     "lr",
+)  # fmt: skip
+FIELDS = ("what", "step", "height", "width", "values")
+SOLVER = (
+    "dataset", "intervals", "time_steps", "relative_l2", "relative_l2_5", "relative_l2_10",
+    "relative_l2_20", "n", "device_name", "threads", "frame_ms", "factorise_ms", "assemble_ms",
 )  # fmt: skip
 LATENCY = (
     "dataset", "arch", "run", "point", "path", "mode", "device", "device_name", "dtype", "layout",
@@ -140,7 +152,7 @@ def write(table: pd.DataFrame, folder: Path, name: str) -> None:
     """Sort, type and write `<folder>/<name>.parquet` and `.csv`, each whole or not at all."""
     table = (
         typed(table)
-        .sort_values(SORT[name], kind="stable", na_position="first")
+        .sort_values((SORT | FIELD_SORT)[name], kind="stable", na_position="first")
         .reset_index(drop=True)
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from bench import rng
 from bench.ledger import Ledger, Phase
-from bench.measure import accuracy
 from bench.method import load
 from bench.schedule import Batches
-from bench.spec import Accuracy, Recipe, RunSpec
+from bench.spec import Outcome, Recipe, RunSpec
 from bench.surgery.layers import prunable
 from bench.surgery.masks import Masks, nonzero
 from bench.training import Through, Training, TrainingFailed
@@ -126,10 +125,13 @@ class Trainer:
         """Write a line of the method's own history, such as an index per layer and round."""
         self.log_line({"event": event, **values})
 
-    def validate(self, model: nn.Module) -> Accuracy:
-        """Accuracy on the validation split, the only one that a choice may look at."""
+    def validate(self, model: nn.Module) -> Outcome:
+        """How `model` does on the validation split, the only one that a choice may look at.
+
+        Its `score` is the number to compare, higher being better: top-1 of a classifier.
+        """
         with self.ledger.free():
-            return accuracy(model, self.data.validation, self.data.normalise)
+            return self.data.task.evaluate(model, self.data, self.data.validation)
 
     def spend(self, phase: Phase) -> AbstractContextManager[None]:
         """Count the seconds inside, device work included, to `phase` of the ledger."""
@@ -142,7 +144,7 @@ class Trainer:
     def gradients(self, model: nn.Module, samples: int | None = None) -> dict[str, Tensor]:
         """Gradient of the mean loss for every prunable weight.
 
-        On `samples` training images (one batch by default), in eval mode, counted as scoring.
+        On `samples` training samples (one batch by default), in eval mode, counted as scoring.
         """
         size = self.recipe().batch_size
         order = torch.randperm(len(self.data.train), generator=self.generator("samples"))
@@ -150,9 +152,9 @@ class Trainer:
         with self.spend("score"):
             was_training = model.training
             model.eval().zero_grad()
-            for images, labels in self.data.train.batches(size, order):
-                outputs = model(self.data.normalise(images))
-                loss = nn.functional.cross_entropy(outputs, labels, reduction="sum")
+            for inputs, targets in self.data.train.batches(size, order):
+                outputs = model(self.data.normalise(inputs))
+                loss = self.data.task.loss(outputs, targets, total=True)
                 (loss / len(order)).backward()
             found = {}
             for name, weight in prunable(model).items():
@@ -235,8 +237,9 @@ class Trainer:
 
     def _training(self, recipe: Recipe, phase: Phase, per_epoch: int, total: int) -> Training:
         return Training(
-            recipe, phase, per_epoch, total, self.ledger, self.validate, self.log, self.watch
-        )
+            self.data.task, recipe, phase, per_epoch, total,
+            self.ledger, self.validate, self.log, self.watch,
+        )  # fmt: skip
 
     def _dropout(self, phase: Phase, first: int) -> AbstractContextManager[None]:
         """Torch's global generator, which dropout draws from, at this training's own stream."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from bench import schedule
 from bench.ledger import Ledger, Meter, Phase, now
-from bench.spec import Accuracy, Recipe
+from bench.spec import Outcome, Recipe
 from bench.surgery.masks import Masks
+
+if TYPE_CHECKING:
+    from bench.data.task import Task
 
 Through = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 """Parameters by name -> those that the forward pass sees instead, of the same shapes.
@@ -33,12 +36,13 @@ class Training:
     all of them are taken.
     """
 
+    task: Task
     recipe: Recipe
     phase: Phase
     per_epoch: int
     total: int
     ledger: Ledger
-    validate: Callable[[nn.Module], Accuracy]
+    validate: Callable[[nn.Module], Outcome]
     log: Callable[..., None]
     watch: Callable[[str], None]
     masks: Masks | None = None
@@ -48,7 +52,7 @@ class Training:
     through: Through | None = None
 
     def run(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
-        """Train `model` in place on `batches` of (images, labels); the steps that it took."""
+        """Train `model` in place on `batches` of (inputs, targets); the steps that it took."""
         if self.recipe.channels_last:
             model.to(memory_format=torch.channels_last)
         optimizer = schedule.optimizer(model, self.recipe, self.groups)
@@ -57,13 +61,13 @@ class Training:
         meter = Meter(self.ledger)
         started = meter.started
         step = 0
-        for step, (images, labels) in enumerate(batches, 1):
+        for step, (inputs, targets) in enumerate(batches, 1):
             factor = schedule.factor(step - 1, self.total, self.per_epoch, self.recipe)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-            loss, outputs = self.update(model, forward, optimizer, images, labels)
+            loss, outputs = self.update(model, forward, optimizer, inputs, targets)
             ended = bool(self.on_step and self.on_step(model, step))
-            meter.add(loss, outputs, labels)
+            meter.add(loss, len(targets), self.task.hits(outputs.detach(), targets))
             if step % self.per_epoch == 0 or step == self.total or ended:
                 self.report(model, step, meter, factor * self.recipe.lr, started)
                 meter = Meter(self.ledger)
@@ -79,18 +83,17 @@ class Training:
         model: nn.Module,
         forward: Callable[[Tensor], Tensor],
         optimizer: torch.optim.Optimizer,
-        images: Tensor,
-        labels: Tensor,
+        inputs: Tensor,
+        targets: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """One optimiser step; (mean loss without the penalty, outputs (batch, classes))."""
+        """One optimiser step; (mean loss without the penalty, outputs)."""
         optimizer.zero_grad(set_to_none=True)
         seen = Seen(model, self.through)
         bf16 = self.recipe.precision == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            outputs = forward(images)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
+            outputs = forward(inputs)
         outputs = outputs.float()
-        smoothing = self.recipe.label_smoothing
-        loss = nn.functional.cross_entropy(outputs, labels, label_smoothing=smoothing)
+        loss = self.task.loss(outputs, targets, self.recipe.label_smoothing)
         (loss + self.penalty(model) if self.penalty else loss).backward()
         seen.give_back()
         if self.masks:
@@ -110,7 +113,7 @@ class Training:
             raise TrainingFailed(f"the loss is {loss} in {self.phase} at step {step}")
         # without gradients, so that a method can tell: what a finished net would see
         with torch.no_grad(), Seen(model, self.through):
-            validation = self.validate(model).top1
+            validation = self.validate(model)
         self.log(
             "epoch",
             phase=self.phase,
@@ -118,14 +121,14 @@ class Training:
             step=step,
             loss=loss,
             accuracy=meter.accuracy(),
-            validation=validation,
+            validation=validation.score,
             lr=lr,
             seconds=round(seconds, 3),
         )
         left = (now(self.ledger.device) - started) / step * (self.total - step)
         self.watch(
             f"{self.phase} epoch {step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}  "
-            f"loss {loss:.4f}  validation {100 * validation:.2f} %  {left:.0f} s left"
+            f"loss {loss:.4f}  validation {validation}  {left:.0f} s left"
         )
 
 

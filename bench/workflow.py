@@ -11,20 +11,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench import figures
+from bench import data, figures
 from bench.plan import Plan, expand
 from bench.spec import slug
 from bench.suite import ConfigError, read
 
 TABLES = ("runs", "points", "layers", "history", "latency")
-"""The tidy tables."""
+FIELD_TABLES = ("rollout", "fields", "solver")
+"""The tidy tables; the latter of suites that predict fields."""
 PAPER_TABLES = {
     "comparison": "comparison",
     "controls": "controls_table",
     "cost": "cost",
     "failures": "failures",
+    "wave": "wave_table",
 }
-"""The tables for people, and the caption of each in bench/report."""
+"""The tables for people, and the caption of each in bench/report; `wave` in suites of fields."""
 KINDS = ("csv", "md", "tex")
 
 
@@ -75,8 +77,32 @@ class WorkflowPlan(Plan):
 
     @cached_property
     def figures(self) -> tuple[str, ...]:
-        """The figures that these methods can fill."""
-        return figures.names({spec.method for spec in self.runs.values()})
+        """The figures that these methods and tasks can fill."""
+        return figures.names({spec.method for spec in self.runs.values()}, self.tasks)
+
+    @cached_property
+    def tasks(self) -> tuple[str, ...]:
+        """What the data sets ask for."""
+        return tuple(sorted({data.task_of(name) for name in self.datasets.values()}))
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tidy tables of this suite."""
+        return (*TABLES, *(FIELD_TABLES if "field" in self.tasks else ()))
+
+    @property
+    def paper_tables(self) -> dict[str, str]:
+        """Of `PAPER_TABLES` those that this suite can fill."""
+        return {t: c for t, c in PAPER_TABLES.items() if t != "wave" or "field" in self.tasks}
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """The slugs of the data sets whose simulator is timed: those of fields."""
+        if not self.config.latency:
+            return ()
+        return tuple(
+            sorted(s for s, name in self.datasets.items() if data.task_of(name) == "field")
+        )
 
     def timed_batches(self, pair: str) -> list[str]:
         """The batches with the runs that the latency job of `pair` measures."""

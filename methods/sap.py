@@ -169,5 +169,5 @@ class Sap(Method):
                 density=density,
             )
         trainer.log(
-            "round", round=index, density=parts["all"][1], validation=trainer.validate(model).top1
+            "round", round=index, density=parts["all"][1], validation=trainer.validate(model).score
         )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench import data, measure
 from bench import run as harness
-from bench.data import Split
+from bench.data.dataset import Labelled
 from bench.plan import baseline, expand
 from bench.run import run
 from bench.spec import Record, RunSpec
@@ -232,10 +232,10 @@ def test_an_iterative_run_yields_a_curve_and_its_control_copies_the_points_asked
 # --- what a run may look at
 
 
-class Watched(Split):
+class Watched(Labelled):
     """A split that remembers who asked for its images."""
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: Labelled) -> None:
         super().__init__(split.labels)
         self.split, self.callers = split, []
 

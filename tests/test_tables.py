@@ -402,7 +402,7 @@ def test_a_wide_block_is_scaled_to_the_page_and_names_its_package(suite):
 
 def test_latex_is_balanced_and_escapes_what_it_must(suite):
     assert escape("a_b & 50 % ± 1") == r"a\_b \& 50 \% $\pm$ 1"
-    for name in tables.NAMES:
+    for name in ("comparison", "controls", "cost", "failures"):
         text = (suite / "out" / f"{name}.tex").read_text()
         assert len(re.findall(r"\\begin\{", text)) == len(re.findall(r"\\end\{", text)) > 0
         assert text.count(r"\toprule") == text.count(r"\bottomrule") > 0

@@ -80,6 +80,10 @@ class Workflow:
     def suite(self) -> Path:
         return self.folder / "results" / "smoke"
 
+    @property
+    def made(self) -> workflow.WorkflowPlan:
+        return workflow.plan({"suite": str(self.config)})
+
 
 def records(suite: Path) -> dict[str, int]:
     return {f.parent.name: f.stat().st_mtime_ns for f in suite.glob("runs/*/record.json")
@@ -126,8 +130,12 @@ def test_finished_runs_survive_the_kill_untouched(done: Workflow) -> None:
 def test_every_promised_file_is_there_and_holds_something(done: Workflow) -> None:
     promised = [
         *(done.suite / "tables" / f"{t}.{k}" for t in workflow.TABLES for k in ("parquet", "csv")),
-        *(done.suite / "tables" / f"{t}.{k}" for t in tables.NAMES for k in workflow.KINDS),
-        *(done.suite / "figures" / f"{f}.{k}" for f in figures.names() for k in ("png", "pdf")),
+        *(
+            done.suite / "tables" / f"{t}.{k}"
+            for t in done.made.paper_tables
+            for k in workflow.KINDS
+        ),
+        *(done.suite / "figures" / f"{f}.{k}" for f in done.made.figures for k in ("png", "pdf")),
         *(done.suite / "batches" / f"{b}.json" for b in done.plan.batches),
         *(done.suite / "logs" / "run" / f"{b}.log" for b in done.plan.batches),
         *(done.suite / name for name in ("plan.json", "track.json", "mlflow.db")),
@@ -226,5 +234,6 @@ def test_lint_asks_for_nothing_but_an_environment() -> None:
 def test_the_workflow_knows_every_table_and_figure_and_each_has_a_caption() -> None:
     assert tuple(workflow.PAPER_TABLES) == tables.NAMES
     assert set(workflow.TABLES) == set(tidy.SORT)
+    assert set(workflow.FIELD_TABLES) == set(tidy.FIELD_SORT)
     for caption in (*workflow.PAPER_TABLES.values(), *figures.names()):
         assert (ROOT / "bench" / "report" / f"{caption}.rst").read_text().strip()

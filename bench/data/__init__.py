@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from bench.data.dataset import Dataset, Split
+    from bench.spec import TaskName
 
 BUNDLED = ("digits",)
 """Data sets that need no folder under the root."""
@@ -85,8 +86,12 @@ def prepare(name: str, root: str | Path, download: bool = False) -> dict[str, An
 
 
 def info(dataset: Dataset) -> dict[str, Any]:
-    """What a record says of a data set: name, digest, licence, split sizes, shape, classes."""
+    """What a record says of a data set: name, digest, licence, split sizes, shape, classes, task.
+
+    The task is not named where it is classification.
+    """
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    task = dataset.task.name
     return {
         "name": dataset.name,
         "digest": dataset.digest,
@@ -94,6 +99,7 @@ def info(dataset: Dataset) -> dict[str, Any]:
         "splits": {part: len(split) for part, split in parts.items()},
         "shape": list(dataset.shape),
         "classes": dataset.classes,
+        **({} if task == "classification" else {"task": task}),
     }
 
 
@@ -117,6 +123,11 @@ def describe(root: str | Path) -> dict[str, Found]:
 def describe_shape(name: str, config_value: str | Path | None = None) -> tuple[Shape, int]:
     """((channels, height, width), classes), not loaded; folders and own arrays must be there."""
     return _source(name, root(config_value)).geometry()
+
+
+def task_of(name: str) -> TaskName:
+    """What the data set `name` asks of a net; it need not be there."""
+    return _source(name, root()).task
 
 
 def _source(name: str, root: Path) -> Source:
@@ -169,5 +180,6 @@ __all__ = [
     "names",
     "prepare",
     "root",
+    "task_of",
     "unknown",
 ]

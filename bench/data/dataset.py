@@ -1,4 +1,4 @@
-"""A data set as training sees it: three splits of bytes and labels, and how to normalise them."""
+"""A data set as training sees it: its task, three splits, and how to normalise their inputs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from bench import rng
 from bench.data.source import DataError, Files, Raw, Shape
 from bench.data.split import cut, held_out
+from bench.data.task import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     from bench.data.source import Source
@@ -24,21 +25,19 @@ SAMPLE = 1_024
 
 
 class Split(ABC):
-    """Images and their labels; `labels` is int64 `(N,)` on the training device."""
+    """Inputs and their targets: images and labels, or frames of a field and those after them."""
 
-    def __init__(self, labels: Tensor) -> None:
-        self.labels = labels
-
+    @abstractmethod
     def __len__(self) -> int:
-        """The number of images."""
-        return len(self.labels)
+        """The number of samples."""
 
     def batches(
         self, batch_size: int, order: Tensor | None = None, drop_last: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images uint8 `(B, C, H, W)`, labels int64 `(B,)`), on the training device.
 
-        `order`: int64 `(M,)` on the CPU, the indices to take and in which order; none: each image
+        Of a field (inputs float32 `(B, C, H, W)`, targets float32 `(B, 1, H, W)`), normalised.
+        `order`: int64 `(M,)` on the CPU, the indices to take and in which order; none: each sample
         once, in the order of the split. The last, short batch is left out if `drop_last`.
 
         Raises:
@@ -65,7 +64,18 @@ class Split(ABC):
         """Yield the batch of each chunk of indices."""
 
 
-class TensorSplit(Split):
+class Labelled(Split):
+    """Images and their labels; `labels` is int64 `(N,)` on the training device."""
+
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+
+    def __len__(self) -> int:
+        """See `Split`."""
+        return len(self.labels)
+
+
+class TensorSplit(Labelled):
     """A split held whole on the training device: `images` uint8 `(N, C, H, W)`."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
@@ -85,7 +95,8 @@ class TensorSplit(Split):
 class Dataset:
     """A data set on a device.
 
-    `mean` and `std` are per channel, of the training split scaled to [0, 1].
+    `mean` and `std` are per channel, of the training split: of images scaled to [0, 1], of a field
+    as it was read. `classes`: outputs of a net, the classes or the frames that it predicts.
     """
 
     name: str
@@ -98,9 +109,15 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    task: Task = CLASSIFICATION
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 `(B, C, H, W)` -> float32; each channel of train has mean 0 and deviation 1."""
+        """uint8 `(B, C, H, W)` -> float32; each channel of train has mean 0 and deviation 1.
+
+        Floats are a field, which its split holds normalised.
+        """
+        if images.is_floating_point():
+            return images
         mean, std = _constants(self.mean, self.std, images.device)
         return images.float().sub_(mean).div_(std)
 
@@ -116,6 +133,10 @@ def _constants(
 
 def assemble(source: Source, device: torch.device) -> Dataset:
     """Read `source` and lay its splits out on `device`."""
+    if source.task == "field":
+        from bench.data.fields import assemble as assemble_fields
+
+        return assemble_fields(source, device)
     raw = source.read()
     stem = source.name.partition("@")[0]  # the split of a folder does not depend on the image size
     rest, chosen = cut(raw.train_labels, held_out(len(raw.train_labels)), "split", stem)

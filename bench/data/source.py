@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from bench.spec import TaskName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,6 +121,7 @@ class Source(ABC):
     """One data set under one root. Making it reads nothing."""
 
     licence: str
+    task: ClassVar[TaskName] = "classification"
 
     def __init__(self, name: str, root: Path) -> None:
         self.name, self.root = name, root
@@ -129,11 +132,17 @@ class Source(ABC):
 
     @abstractmethod
     def geometry(self) -> tuple[Shape, int]:
-        """((channels, height, width), classes), without reading all images."""
+        """((channels, height, width), classes), without reading all images.
+
+        For fields the frames to predict are in the place of the classes.
+        """
 
     @abstractmethod
     def read(self) -> Raw:
-        """Everything, checked first; `DataError` for a missing, truncated or altered file."""
+        """Everything, checked first; `DataError` for a missing, truncated or altered file.
+
+        Of a source whose task is `field` this is `trajectories()` (`bench.data.wave`).
+        """
 
     def fetch(self) -> None:
         """Download what is missing; files that are there stay as they are."""

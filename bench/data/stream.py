@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.dataset import Split
+from bench.data.dataset import Labelled
 from bench.data.source import DataError, Files
 
 WORKERS = min(8, len(os.sched_getaffinity(0)))
@@ -58,7 +58,7 @@ def decode_all(files: Files) -> np.ndarray:
     return images
 
 
-class FileSplit(Split):
+class FileSplit(Labelled):
     """A split that stays on disk; `workers` processes read ahead (0: none)."""
 
     def __init__(

@@ -1,7 +1,8 @@
 """Figures from tidy tables: one script per figure, each with `draw(tables, out)`.
 
 A file here that says `NAME = "..."` is a figure, found by itself. One that also says
-`METHODS = ("...",)` shows the inside of those methods and belongs to suites that run one of them.
+`METHODS = ("...",)` shows the inside of those methods and belongs to suites that run one of them;
+one that says `TASKS = ("...",)` to suites whose data sets ask for one of those tasks.
 Style and marks are shared. Importing this package does not import matplotlib; drawing does.
 """
 
@@ -14,11 +15,17 @@ from functools import cache
 from pathlib import Path
 
 
-def names(methods: Iterable[str] | None = None) -> tuple[str, ...]:
-    """Every figure there is; with `methods`, those that a suite of these methods can fill."""
-    ran = None if methods is None else set(methods)
+def names(
+    methods: Iterable[str] | None = None, tasks: Iterable[str] = ("classification",)
+) -> tuple[str, ...]:
+    """Every figure there is; with `methods`, those that a suite of these and `tasks` can fill."""
+    if methods is None:
+        return tuple(sorted(_found()))
+    had = {"METHODS": set(methods), "TASKS": set(tasks)}
     return tuple(
-        name for name, shown in sorted(_found().items()) if ran is None or not shown or ran & shown
+        name
+        for name, said in sorted(_found().items())
+        if all(had[key] & set(wanted) for key, wanted in said.items())
     )
 
 
@@ -34,9 +41,9 @@ def draw(name: str, tables_folder: Path, out_folder: Path) -> list[Path]:
 
 
 @cache
-def _found() -> dict[str, frozenset[str]]:
-    """Figure -> the methods whose inside it shows; read from the top of every file here."""
-    found = {}
+def _found() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Figure -> its METHODS and TASKS, if it says any; read from the top of every file here."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         said = {
             ast.unparse(node.targets[0]): node.value
@@ -44,6 +51,7 @@ def _found() -> dict[str, frozenset[str]]:
             if isinstance(node, ast.Assign)
         }
         if "NAME" in said:
-            shown = ast.literal_eval(said["METHODS"]) if "METHODS" in said else ()
-            found[ast.literal_eval(said["NAME"])] = frozenset(shown)
+            found[ast.literal_eval(said["NAME"])] = {
+                key: ast.literal_eval(said[key]) for key in ("METHODS", "TASKS") if key in said
+            }
     return found

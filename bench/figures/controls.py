@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import tidy
 from bench.figures import style
-from bench.tables import controls
+from bench.tables import controls, measures
 from bench.tables.cells import GROUP
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def draw(tables: Path, out: Path) -> list[Path]:
         made, axes = style.panels(len(groups), labels, height=0.9 + 0.17 * tallest)
         for one, (key, part) in zip(axes, groups, strict=True):
             panel(one, part, kinds)
-            one.set_xlabel(f"difference in top-1, points{shown}")
+            what = measures.named(part)
+            one.set_xlabel(f"difference in {what.short}, points{better(what)}{shown}")
             tier = f" ({key[2]} tier)" if table["tier"].nunique() > 1 else ""
             one.set_title(f"{key[0]}, {key[1]}{tier}", loc="left")
         style.legend(made, axes)
@@ -54,6 +55,11 @@ def fitting(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return table[
         table["target_density"] == sparsest
     ], "\n(sparsest density of each; the table has all)"
+
+
+def better(what: measures.Measure) -> str:
+    """Which side is the better one, where it is not the right."""
+    return " (left is better)" if what.lower else ""
 
 
 def label(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Training histories: did the runs converge, and on which accuracy?"""
+"""Training histories: did the runs converge, and on what?"""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 from bench import tidy
 from bench.figures import style
 from bench.figures.trade import CONTROLS
+from bench.tables import measures
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 NAME = "curves"
+LABELS = (
+    "run", "dataset", "arch", "tier", "variant", "method", "like", "target_density", "task",
+)  # fmt: skip
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `curves.{pdf,png}`: validation accuracy by epoch, mean over the seeds.
+    """Write `curves.{pdf,png}`: validation accuracy or error by epoch, mean over the seeds.
 
     It is the training accuracy where no validation was taken. Of each variant the sparsest density
     is shown, where training matters most; a run that yields a curve is shown with all its rounds.
@@ -44,7 +48,7 @@ def draw(tables: Path, out: Path) -> list[Path]:
 def training(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     """The epochs to show, with the labels of their run and the accuracy in `value`."""
     lines = history[(history["event"] == "epoch") & history["epoch"].notna()].merge(
-        runs[["run", "dataset", "arch", "tier", "variant", "method", "like", "target_density"]],
+        runs[[c for c in LABELS if c in runs]],
         on="run",
     )
     lines = lines.assign(value=lines["validation"].fillna(lines["accuracy"]))
@@ -87,6 +91,7 @@ def panel(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
             )
         else:
             axes.plot(curve.index, curve, color=style.GREY, lw=0.7, zorder=1, label=CONTROLS)
-    style.accuracy_axis(axes, shown, 5e-4)
+    what = measures.measure(part)
+    style.accuracy_axis(axes, shown, 5e-4, error=what.lower)
     axes.set_xlabel("epochs of the run")
-    axes.set_ylabel("validation accuracy, %")
+    axes.set_ylabel(what.validation)

@@ -109,11 +109,11 @@ def message(text: str, out: Path, name: str) -> list[Path]:
     return save(made, out, name)
 
 
-def accuracy_axis(axes: Axes, values: Sequence[float], floor: float) -> None:
+def accuracy_axis(axes: Axes, values: Sequence[float], floor: float, error: bool = False) -> None:
     """A y axis on which the error shrinks logarithmically upwards, labelled in per cent.
 
     It shows 98.9 against 99.1 per cent as clearly as 60 against 70. `floor` is the smallest error
-    drawn (half a test sample).
+    drawn (half a test sample). With `error` the labels are errors, 1 - `values`.
     """
     from matplotlib.scale import FuncScale
 
@@ -128,15 +128,15 @@ def accuracy_axis(axes: Axes, values: Sequence[float], floor: float) -> None:
     margin = 0.05 * max(high - low, 0.05)
     bottom, top = backward(low - margin), min(backward(high + margin), 1 - floor)
     ticks = accuracy_ticks(float(bottom), float(top), forward)
-    axes.set_yticks(ticks, [f"{100 * tick:.6g}" for tick in ticks])
+    axes.set_yticks(ticks, [f"{100 * (1 - t if error else t):.6g}" for t in ticks])
     axes.set_ylim(float(bottom), float(top))
 
 
 def accuracy_ticks(bottom: float, top: float, forward: Any) -> list[float]:
     """Round accuracies within the limits, legibly far apart, finer where the range is small."""
     nice = [
-        0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995,
-        0.998, 0.999,
+        -99, -49, -19, -9, -4, -1, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95,
+        0.97, 0.98, 0.99, 0.995, 0.998, 0.999,
     ]  # fmt: skip
     ticks = [value for value in nice if bottom <= value <= top]
     if len(ticks) < 3:
@@ -214,7 +214,7 @@ def summed(seeds: pd.DataFrame, x: str) -> list[tuple[str, str, pd.DataFrame]]:
     for (block, variant), own in seeds.groupby(["block", "variant"], sort=True):
         rows = []
         for _, cell in own.groupby("step", sort=True):
-            interval = stats.mean(cell["top1"])
+            interval = stats.mean(cell["score"])
             place = float(np.exp(np.log(cell[x].astype("float64")).mean()))
             rows.append((place, interval.mean, interval.low, interval.high))
         table = pd.DataFrame(rows, columns=["x", "mean", "low", "high"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.figures import style
+from bench.tables import measures
 from bench.tables.cells import GROUP, cells, finished
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ def rounds(points: pd.DataFrame) -> pd.DataFrame:
 def draw(
     table: pd.DataFrame, x: str, axis: Axis, out: Path, name: str, dodge: bool = False
 ) -> list[Path]:
-    """Small multiples of top-1 over column `x`, one panel per (dataset, arch, tier).
+    """Small multiples of top-1, or error, over column `x`, one panel per (dataset, arch, tier).
 
     Methods are coloured, with t intervals over the seeds; controls are thin grey lines; the dense
     net is a dashed line with its interval as a band. With `dodge`, variants that stand at the same
     densities step aside a little so that bars do not hide each other.
     """
-    table = table[table["top1"].notna() & table[x].notna()]
+    table = table[table["score"].notna() & table[x].notna()]
     groups = [
         (key, part)
         for key, part in table.groupby(GROUP, sort=True)
@@ -74,7 +75,7 @@ def draw(
             axis(one, sorted(shown[x].astype(float)))
             tier = f" ({key[2]} tier)" if table["tier"].nunique() > 1 else ""
             one.set_title(f"{key[0]}, {key[1]}{tier}", loc="left")
-            one.set_ylabel("top-1 accuracy, %")
+            one.set_ylabel(measures.measure(part).axis)
         style.legend(made, axes)
         return style.save(made, out, name)
 
@@ -109,8 +110,8 @@ def panel(
             shift = 2**aside if dodge and not curve else 1.0
             method(axes, rows, variant, looks[variant], shift, many=len(looks) > 12)
             shown += list(rows["mean"])
-    floor = 0.5 / max(float(part["test_samples"].max()), 1.0)
-    style.accuracy_axis(axes, [*shown, *part["top1"].astype(float)], floor)
+    floor, lower = 0.5 / max(float(part["test_samples"].max()), 1.0), measures.measure(part).lower
+    style.accuracy_axis(axes, [*shown, *part["score"].astype(float)], floor, error=lower)
 
 
 def dense(axes: Axes, rows: pd.DataFrame, shown: list[float]) -> None:

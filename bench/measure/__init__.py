@@ -1,7 +1,8 @@
-"""What a model is worth and what it costs: multiply-adds, bits, counts and accuracy."""
+"""What a model is worth and what it costs: accuracy or error, multiply-adds, bits, counts."""
 
 from bench.measure.accuracy import accuracy, worst_class_drop
 from bench.measure.cost import LAYER_COLUMNS, cost
+from bench.measure.field import field_error
 from bench.measure.macs import macs
 from bench.measure.size import bits, count, model_bits
 
@@ -11,6 +12,7 @@ __all__ = [
     "bits",
     "cost",
     "count",
+    "field_error",
     "macs",
     "model_bits",
     "worst_class_drop",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.spec import Accuracy
 
 if TYPE_CHECKING:
-    from bench.data import Split
+    from bench.data.dataset import Labelled
 
 BINS = 15
 
@@ -31,7 +31,7 @@ class _Outcome(NamedTuple):
 
 def accuracy(
     model: nn.Module,
-    split: Split,
+    split: Labelled,
     normalise: Callable[[Tensor], Tensor],
     batch_size: int = 500,
     precision: str = "fp32",
@@ -51,7 +51,7 @@ def accuracy(
     if len(split) == 0:
         raise ValueError("accuracy of an empty split is undefined")
     highest, outcomes, classes = int(split.labels.max()), [], 0
-    with _evaluating(model):
+    with evaluating(model):
         for images, labels in split.batches(batch_size):
             bf16 = precision == "bf16"
             with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
@@ -116,7 +116,7 @@ def _summary(outcome: _Outcome, classes: int) -> Accuracy:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients; afterwards each module has the mode that it had."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

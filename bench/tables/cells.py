@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench.stats import interpolate
+from bench.tables.measures import measured
 
 if TYPE_CHECKING:
     import pandas as pd
 
 GROUP = ["dataset", "arch", "tier"]
 LINEAR = (
-    "top1", "top5", "loss", "ece", "top1_before", "worst_class_drop", "validation_top1", "epochs",
+    "value", "value_before", "score", "top5", "loss", "ece", "worst_class_drop", "epochs",
 )  # fmt: skip
 RATIOS = (
     "compression", "parameter_ratio", "theoretical_speedup", "nonzeros", "bits", "macs",
@@ -29,7 +30,7 @@ class TableError(ValueError):
 
 
 def cells(points: pd.DataFrame) -> pd.DataFrame:
-    """Finished points as cells: the columns of `points` plus `block` and `interpolated`.
+    """Finished points as cells: the columns of `measured(points)`, `block` and `interpolated`.
 
     A run without `densities` fills the cell of its requested density with its last point. A run
     with them (an iterative method, and its controls) is a curve: it fills a cell for each density
@@ -56,6 +57,7 @@ def cells(points: pd.DataFrame) -> pd.DataFrame:
 def finished(points: pd.DataFrame) -> pd.DataFrame:
     """The points of finished runs, with `block` (dense, method or control) and `interpolated`."""
     done = points[(points["status"] == "ok") & points["point"].notna()].reset_index(drop=True)
+    done = measured(done)
     done["block"] = "method"
     done.loc[done["like"].notna(), "block"] = "control"
     done.loc[done["method"] == "dense", "block"] = "dense"
@@ -154,7 +156,7 @@ def read_off(curve: pd.DataFrame, target: float) -> pd.Series | None:
     """One run's curve at density `target`, linear in log density; None beyond its ends."""
     import pandas as pd
 
-    if interpolate(curve["density"], curve["top1"], target) is None:
+    if interpolate(curve["density"], curve["value"], target) is None:
         return None
     row = curve.iloc[-1].copy()
     for column in LINEAR:

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 from bench import stats
 from bench.tables import speed
 from bench.tables.cells import GROUP, asked, unreached
+from bench.tables.measures import Measure, measure, spelt
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    *GROUP, "variant", "target_density", "block", "method", "family", "n", "top1", "top1_low",
-    "top1_high", "top1_half", "group", "best", "seeds_needed", "top5", "top1_before", "delta_dense",
+    *GROUP, "variant", "target_density", "block", "method", "family", "n", "*", "*_low", "*_high",
+    "*_half", "group", "best", "seeds_needed", "top5", "*_before", "delta_dense",
     "delta_dense_half", "delta_dense_p", "interpolated", "density", "bits", "compression",
     "parameter_ratio", "macs", "effective_macs", "theoretical_speedup", "measured_speedup",
     "speedup_low", "speedup_high", "latency_ms", "latency_path", "latency_setting", "efficiency",
     "latency_reason", "worst_class_drop", "ece", "epochs", "failed", "unreached", "reason",
     "provenance", "device", "runs",
 )  # fmt: skip
+"""A star stands for each measure of the suite's tasks: `top1`, `relative_l2`."""
 TEXTS = frozenset([
     *GROUP, "variant", "block", "method", "family", "group", "latency_path", "latency_setting",
     "latency_reason", "reason", "provenance", "device", "runs",
@@ -47,24 +49,26 @@ def rows(seeds: pd.DataFrame, points: pd.DataFrame, latency: pd.DataFrame) -> pd
             (latency["dataset"] == place["dataset"]) & (latency["arch"] == place["arch"])
         ]
         chosen = speed.setting(here)
+        shown = measure(part)
         for target, column in part.groupby("target_density", sort=True):
-            standing = ranks(column)
+            standing = ranks(column, shown)
             for variant, cell in column.groupby("variant", sort=True):
                 lost = missing.pop((*group, variant, target), [])
-                row = place | {"variant": variant, "target_density": target} | summary(cell, lost)
+                row = place | {"variant": variant, "target_density": target}
+                row |= summary(cell, lost, shown)
                 row |= standing.get(variant, NO_RANK) | speed.measured(cell, here, chosen)
                 table.append(row | {name: cell[name].mean() for name in SPENT})
     for key, lost in missing.items():
         names = dict(zip((*GROUP, "variant", "target_density"), key, strict=True))
         table.append(names | empty(lost) | NO_RANK)
-    return ordered(table)
+    return ordered(table, spelt(COLUMNS, points))
 
 
-def ordered(table: list[dict[str, Any]]) -> pd.DataFrame:
+def ordered(table: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """The rows as a typed frame: dense nets, methods, controls, each from dense to sparse."""
     import pandas as pd
 
-    frame = pd.DataFrame(table, columns=[*COLUMNS, *SPENT])
+    frame = pd.DataFrame(table, columns=[*columns, *SPENT])
     frame[["best", "interpolated"]] = frame[["best", "interpolated"]].eq(True)
     counts = dict.fromkeys(("n", "failed", "unreached"), "int64")
     flags = dict.fromkeys(("best", "interpolated"), "bool")
@@ -76,7 +80,7 @@ def ordered(table: list[dict[str, Any]]) -> pd.DataFrame:
         ascending=[True] * 5 + [False],
         kind="stable",
     )
-    return frame[[*COLUMNS, *SPENT]].reset_index(drop=True)
+    return frame[[*columns, *SPENT]].reset_index(drop=True)
 
 
 def gaps(points: pd.DataFrame) -> dict[tuple[Any, ...], list[dict[Any, Any]]]:
@@ -95,29 +99,29 @@ def gaps(points: pd.DataFrame) -> dict[tuple[Any, ...], list[dict[Any, Any]]]:
     return found
 
 
-def summary(cell: pd.DataFrame, lost: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(cell: pd.DataFrame, lost: list[dict[str, Any]], shown: Measure) -> dict[str, Any]:
     """What the seeds of one variant at one density say. Fractions, not per cent."""
-    top1 = stats.mean(cell["top1"])
+    value, stem = stats.mean(cell["value"]), shown.column
     first = cell.iloc[0]
-    own = dict(zip(cell["seed"], cell["top1"], strict=True))
+    own = dict(zip(cell["seed"], cell["value"], strict=True))
     dense = {
         seed: value
-        for seed, value in zip(cell["seed"], cell["top1_dense"], strict=True)
+        for seed, value in zip(cell["seed"], cell["value_dense"], strict=True)
         if value == value
     }
-    delta = stats.paired(own, dense, resolution=1 / first["test_samples"])
+    delta = stats.paired(own, dense, resolution=shown.resolution(first["test_samples"]))
     is_dense = first["block"] == "dense"
     return {
         "block": first["block"],
         "method": first["method"],
         "family": first["family"],
-        "n": top1.n,
-        "top1": top1.mean,
-        "top1_low": top1.low,
-        "top1_high": top1.high,
-        "top1_half": top1.half,
+        "n": value.n,
+        stem: value.mean,
+        f"{stem}_low": value.low,
+        f"{stem}_high": value.high,
+        f"{stem}_half": value.half,
         "top5": cell["top5"].mean(),
-        "top1_before": cell["top1_before"].mean(),
+        f"{stem}_before": cell["value_before"].mean(),
         "delta_dense": math.nan if is_dense else delta.difference,
         "delta_dense_half": math.nan if is_dense else delta.half,
         "delta_dense_p": math.nan if is_dense else delta.p,
@@ -177,7 +181,7 @@ def span(high: float, low: float) -> str:
 NO_RANK: dict[str, Any] = {"group": None, "best": False, "seeds_needed": None}
 
 
-def ranks(column: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def ranks(column: pd.DataFrame, shown: Measure) -> dict[str, dict[str, Any]]:
     """Tie group of each method at one density (`a` is the best) and the seeds its gap needs.
 
     Dense rows and controls do not compete, nor does a variant with a single seed: it cannot be
@@ -185,13 +189,13 @@ def ranks(column: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """
     competing = column[column["block"] == "method"]
     values = {
-        str(variant): dict(zip(cell["seed"], cell["top1"], strict=True))
+        str(variant): dict(zip(cell["seed"], cell["score"], strict=True))
         for variant, cell in competing.groupby("variant", sort=True)
-        if cell["top1"].notna().sum() > 1
+        if cell["score"].notna().sum() > 1
     }
     if len(values) < 2:
         return {}
-    step = 1 / float(competing["test_samples"].max())
+    step = shown.resolution(float(competing["test_samples"].max()))
     groups = stats.tie_groups(values, resolution=step)
     leader = groups[0][0]
     found = {}

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from bench import stats
 from bench.tables.cells import GROUP, cells, ends
+from bench.tables.measures import Measure, measure, named, spelt
 from bench.tables.render import Block, line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    *GROUP, "variant", "control", "target_density", "density", "n", "top1", "top1_control",
+    *GROUP, "variant", "control", "target_density", "density", "n", "*", "*_control",
     "difference", "half", "low", "high", "p", "p_holm", "verdict", "seeds_needed", "interpolated",
     "runs", "control_runs",
 )  # fmt: skip
+"""A star stands for each measure of the suite's tasks: `top1`, `relative_l2`."""
 
 
 def rows(points: pd.DataFrame) -> pd.DataFrame:
@@ -25,44 +27,46 @@ def rows(points: pd.DataFrame) -> pd.DataFrame:
     same requested density; curves that end above the lowest one are also paired at their ends,
     in a row without `target_density`. p values are corrected by Holm's method over one variant's
     rows in one (dataset, arch, tier). Verdict: better, worse, tie (not told apart at 5 %), or
-    untested (fewer than two pairs).
+    untested (fewer than two pairs); of an error less is better.
     """
     import pandas as pd
 
     seeds = pd.concat([cells(points), ends(points)], ignore_index=True)
-    keep = ["run", "variant", "seed", "top1", "interpolated", "density", "test_samples", *GROUP]
-    names = {"run": "control_run", "method": "control", "top1": "top1_control"}
+    keep = ["run", "variant", "seed", "value", "interpolated", "density", "test_samples", *GROUP]
+    keep += ["task"] if "task" in seeds else []
+    names = {"run": "control_run", "method": "control", "value": "value_control"}
     names |= {"like": "run", "interpolated": "read_off"}
     twins = seeds[seeds["like"].notna()].rename(columns=names)[[*names.values(), "target_density"]]
     pairs = twins.merge(seeds[[*keep, "target_density"]], on=["run", "target_density"])
     pairs["interpolated"] |= pairs["read_off"]
     table: list[dict[str, Any]] = []
     for _, family in pairs.groupby([*GROUP, "variant"], sort=True):
+        shown = measure(family)
         found = [
-            compare(cell)
+            compare(cell, shown)
             for _, cell in family.groupby(["control", "target_density"], sort=True, dropna=False)
         ]
         for row, p in zip(found, stats.holm([row["p"] for row in found]), strict=True):
-            table.append(row | {"p_holm": p, "verdict": verdict(row["difference"], p)})
-    frame = pd.DataFrame(table, columns=list(COLUMNS))
+            table.append(row | {"p_holm": p, "verdict": verdict(shown.sign * row["difference"], p)})
+    frame = pd.DataFrame(table, columns=spelt(COLUMNS, points))
     order = [*GROUP, "variant", "control", "target_density"]
     return frame.sort_values(order, ascending=[True] * 5 + [False], kind="stable").reset_index(
         drop=True
     )
 
 
-def compare(cell: pd.DataFrame) -> dict[str, Any]:
+def compare(cell: pd.DataFrame, shown: Measure) -> dict[str, Any]:
     """One variant and density against one control."""
     first = cell.iloc[0]
-    own = dict(zip(cell["seed"], cell["top1"], strict=True))
-    control = dict(zip(cell["seed"], cell["top1_control"], strict=True))
-    result = stats.paired(own, control, resolution=1 / first["test_samples"])
+    own = dict(zip(cell["seed"], cell["value"], strict=True))
+    control = dict(zip(cell["seed"], cell["value_control"], strict=True))
+    result = stats.paired(own, control, resolution=shown.resolution(first["test_samples"]))
     return {
         **{key: first[key] for key in (*GROUP, "variant", "control", "target_density")},
         "density": cell["density"].mean(),
         "n": result.n,
-        "top1": cell["top1"].mean(),
-        "top1_control": cell["top1_control"].mean(),
+        shown.column: cell["value"].mean(),
+        f"{shown.column}_control": cell["value_control"].mean(),
         "difference": result.difference,
         "half": result.half,
         "low": result.low,
@@ -75,11 +79,11 @@ def compare(cell: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def verdict(difference: float, p: float) -> str:
+def verdict(advantage: float, p: float) -> str:
     """What a corrected p value lets us say of a method against its control."""
     if p != p:
         return "untested"
-    return "tie" if p >= 0.05 else "better" if difference > 0 else "worse"
+    return "tie" if p >= 0.05 else "better" if advantage > 0 else "worse"
 
 
 def blocks(table: pd.DataFrame) -> list[Block]:
@@ -90,7 +94,7 @@ def blocks(table: pd.DataFrame) -> list[Block]:
     )  # fmt: skip
     found = []
     for (dataset, arch, tier), part in table.groupby(GROUP, sort=True):
-        lines = []
+        lines, shown = [], named(part)
         for row in part.to_dict("records"):
             half = f" ± {100 * row['half']:.2f}" if row["half"] == row["half"] else ""
             target, needed = row["target_density"], row["seeds_needed"]
@@ -100,8 +104,8 @@ def blocks(table: pd.DataFrame) -> list[Block]:
                     row["variant"],
                     f"{row['control']}(like)",
                     f"{target:g}" if target == target else f"end ({row['density']:.3g})",
-                    f"{100 * row['top1']:.2f}",
-                    f"{100 * row['top1_control']:.2f}",
+                    f"{100 * row[shown.column]:.2f}",
+                    f"{100 * row[f'{shown.column}_control']:.2f}",
                     f"{mark}{100 * row['difference']:+.2f}{half} ({row['n']})",
                     f"{row['p_holm']:.3g}" if row["p_holm"] == row["p_holm"] else None,
                     row["verdict"],
@@ -109,7 +113,8 @@ def blocks(table: pd.DataFrame) -> list[Block]:
                 )
             )
         notes = [
-            "Difference: method minus control in points of top-1, paired by seed, ± half of the "
+            f"Difference: method minus control in points of {shown.short}, paired by seed, "
+            f"{'negative where the method is better, ' if shown.lower else ''}± half of the "
             "95 % t interval (n). Verdict at 5 % after Holm's correction over the variant's rows. "
             "Seeds: what 80 % power would need for a difference of this size."
         ]

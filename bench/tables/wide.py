@@ -1,4 +1,4 @@
-"""The comparison as people read it: per net, top-1 by density, then one row with all numbers."""
+"""The comparison as people read it: top-1 or error by density, then one row with all numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from bench.tables.cells import GROUP
+from bench.tables.measures import Measure, named
 from bench.tables.render import Block, Cell
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ SECTIONS = (
 
 
 def blocks(comparison: pd.DataFrame, points: pd.DataFrame) -> list[Block]:
-    """Per (dataset, arch, tier): top-1 by density, and below it all numbers of a model in a row."""
+    """Per (dataset, arch, tier): its measure by density, then all numbers of a model in a row."""
     if not len(comparison):
         return []
     found = []
@@ -28,14 +29,15 @@ def blocks(comparison: pd.DataFrame, points: pd.DataFrame) -> list[Block]:
         samples = tested["test_samples"].dropna()
         place, seen = f"{dataset}, {arch}, {tier} tier", int(samples.max()) if len(samples) else 0
         lost = tested.loc[(tested["status"] == "failed") & (tested["tier"] == tier), "run"]
-        found.append(accuracy(place, part, seen, lost.nunique()))
+        found.append(by_density(place, part, seen, lost.nunique()))
         if (part.loc[part["block"] == "method", "n"] > 0).any():
             found.append(sizes(place, part))
     return found
 
 
-def accuracy(place: str, part: pd.DataFrame, samples: int, lost: int) -> Block:
+def by_density(place: str, part: pd.DataFrame, samples: int, lost: int) -> Block:
     """Mean ± half-width (n) per variant and density; the best and its ties are bold."""
+    what = named(part)
     targets = sorted(
         set(part.loc[part["block"] != "dense", "target_density"].dropna()), reverse=True
     )
@@ -44,9 +46,9 @@ def accuracy(place: str, part: pd.DataFrame, samples: int, lost: int) -> Block:
         rows = []
         for variant, own in part[part["block"] == block].groupby("variant", sort=True):
             at = {row["target_density"]: row for row in own.to_dict("records")}
-            dense = Cell(cell_text(at[1.0])) if block == "dense" else Cell("")
+            dense = Cell(cell_text(at[1.0], what)) if block == "dense" else Cell("")
             rest = [
-                Cell(cell_text(at[t]), bold=bool(at[t]["best"])) if t in at else Cell("")
+                Cell(cell_text(at[t], what), bold=bool(at[t]["best"])) if t in at else Cell("")
                 for t in targets
             ]
             rows.append(
@@ -59,15 +61,16 @@ def accuracy(place: str, part: pd.DataFrame, samples: int, lost: int) -> Block:
         if rows:
             sections.append((title, tuple(rows)))
     header = ("variant", "1", *(f"{target:g}" for target in targets))
-    return Block(f"Top-1 accuracy, {place}", header, tuple(sections), notes(part, samples, lost))
+    lines = notes(part, what, samples, lost)
+    return Block(f"{what.title}, {place}", header, tuple(sections), lines)
 
 
-def cell_text(row: dict[Any, Any]) -> str:
+def cell_text(row: dict[Any, Any], what: Measure) -> str:
     """`97.31 ± 0.42 (3)`; no interval for one seed, `~` before an interpolated mean.
 
     Without any seed `failed`, or `not reached` where every run finished and ends before.
     """
-    n, mean, half = row["n"], row["top1"], row["top1_half"]
+    n, mean, half = row["n"], row[what.column], row[f"{what.column}_half"]
     if n == 0:
         return "failed" if row["failed"] else "not reached"
     mark = "~" if row["interpolated"] else ""
@@ -75,15 +78,15 @@ def cell_text(row: dict[Any, Any]) -> str:
     return f"{mark}{100 * mean:.2f}{spread} ({n})"
 
 
-def notes(part: pd.DataFrame, samples: int, lost: int) -> tuple[str, ...]:
+def notes(part: pd.DataFrame, what: Measure, samples: int, lost: int) -> tuple[str, ...]:
     """What the numbers are, over what, and what they do not say."""
     ns = sorted({int(n) for n in part["n"] if n > 0})
     many = "–".join(str(n) for n in sorted({*ns[:1], *ns[-1:]})) or "0"  # noqa: RUF001
     lines = [
-        f"Mean test accuracy in per cent ± half of the 95 % Student-t interval of the mean over "
+        f"{what.note} ± half of the 95 % Student-t interval of the mean over "
         f"n = {many} seeds (n in brackets); columns: requested density, the fraction of prunable "
         "weights kept.",
-        f"Tested domain: this data set's {samples} test images, this net, this training budget; "
+        f"Tested domain: this data set's {samples} {what.samples}, this net, this training budget; "
         "nothing beyond.",
     ]
     if part["best"].any():
@@ -124,31 +127,35 @@ def short(part: pd.DataFrame) -> list[str]:
 
 def sizes(place: str, part: pd.DataFrame) -> Block:
     """The one row per method and density, the dense nets first: accuracy, size, work and time."""
+    what = named(part)
     shown = part[part["block"].isin(["dense", "method"]) & (part["n"] > 0)]
     unit, bits = ("MiB", 2**23) if shown["bits"].max() >= 2**23 else ("KiB", 2**13)
     header = (
-        "variant", "density", "top-1, %", "Δ dense", "before", "actual", f"size, {unit}",
+        "variant", "density", f"{what.short}, %", "Δ dense", "before", "actual", f"size, {unit}",
         "compression", "multiply-adds, M", "theoretical", "measured", "ms", "efficiency",
-        "worst class", "ECE", "epochs",
+        *(() if what.lower else ("worst class", "ECE")), "epochs",
     )  # fmt: skip
-    rows = [tuple(Cell(text) for text in size_row(row, bits)) for row in shown.to_dict("records")]
+    rows = [
+        tuple(Cell(text) for text in size_row(row, bits, what)) for row in shown.to_dict("records")
+    ]
     return Block(
-        f"Accuracy, size and speed in one row, {place}",
+        f"{what.kind}, size and speed in one row, {place}",
         header,
         (("", tuple(rows)),),
-        size_notes(shown, lost=bool((part.loc[part["block"] != "control", "n"] == 0).any())),
+        size_notes(shown, what, lost=bool((part.loc[part["block"] != "control", "n"] == 0).any())),
         wide=True,
     )
 
 
-def size_row(row: dict[Any, Any], bits: int) -> tuple[str, ...]:
+def size_row(row: dict[Any, Any], bits: int, what: Measure) -> tuple[str, ...]:
     """The texts of one row; `bits` is how many make the unit of size."""
+    of_classes = number(100 * row["worst_class_drop"], ".1f"), number(row["ece"], ".3f")
     return (
         str(row["variant"]),
         f"{row['target_density']:g}",
-        cell_text(row),
+        cell_text(row, what),
         spread(100 * row["delta_dense"], 100 * row["delta_dense_half"]),
-        number(100 * row["top1_before"], ".2f"),
+        number(100 * row[f"{what.column}_before"], ".2f"),
         number(row["density"], ".4f"),
         digits(row["bits"] / bits),
         times(row["compression"]),
@@ -157,18 +164,17 @@ def size_row(row: dict[Any, Any], bits: int) -> tuple[str, ...]:
         measured(row),
         digits(row["latency_ms"]),
         number(row["efficiency"], ".2f"),
-        number(100 * row["worst_class_drop"], ".1f"),
-        number(row["ece"], ".3f"),
+        *(() if what.lower else of_classes),
         number(row["epochs"], ".4g"),
     )
 
 
-def size_notes(shown: pd.DataFrame, lost: bool) -> tuple[str, ...]:
+def size_notes(shown: pd.DataFrame, what: Measure, lost: bool) -> tuple[str, ...]:
     """What the columns are, under which setting times were taken, and why some are missing."""
     lines = [
-        "Top-1 and its interval as above. Δ dense: paired by seed, in points, ± half of its 95 % "
-        "interval. Before: top-1 in per cent before the last fine-tuning. Actual: share of the "
-        "prunable weights that is not zero.",
+        f"{what.name} and its interval as above. Δ dense: paired by seed, in points, ± half of its "
+        f"95 % interval. Before: {what.short} in per cent before the last fine-tuning. Actual: "
+        "share of the prunable weights that is not zero.",
         "Size: on disk (per tensor the smallest of dense, CSR and bitmap). Compression: "
         "that of the dense net / this. Multiply-adds: millions for one sample, those with "
         "non-zero weights. Theoretical speed-up: those of the dense net / these.",
@@ -183,9 +189,13 @@ def size_notes(shown: pd.DataFrame, lost: bool) -> tuple[str, ...]:
     missing = sorted(set(shown["latency_reason"].dropna()))
     if missing:
         lines.append(f"Not measured (–): {'; '.join(missing)}.")  # noqa: RUF001
-    lines.append(
+    of_classes = (
         "Worst class: largest fall of one class's accuracy, in points. ECE: calibration error over "
-        "15 bins. Epochs: trained beyond the start. All but the times are means over the seeds."
+        "15 bins. "
+    )
+    lines.append(
+        f"{'' if what.lower else of_classes}Epochs: trained beyond the start. All but the times "
+        "are means over the seeds."
     )
     if shown["interpolated"].any():
         lines.append("~ every number of the row is read off between two points of a curve.")

@@ -5,6 +5,7 @@ Imports no MLflow: `store` writes what this module says. Names of metrics:
 - `<phase>/<key>`: training curves (`finetune/loss`, `finetune/validation`); step = the run's epoch,
   rounded (`<phase>/epoch` is exact).
 - `test_top1`, `density`, `effective_macs`, ...: the operating points; step = index of the point.
+  Of a field `test_relative_l2` in the place of `test_top1`, and `test_relative_l2/10_steps`.
 - `<event>/<key>[/<layer>]`: what the method noted; step = its round (else epoch, else a count).
 - `latency/<machine>/<path>-<mode>-<dtype>-<layout>-b<batch>-t<threads>/<key>`: step = index of the
   point.
@@ -14,6 +15,7 @@ Imports no MLflow: `store` writes what this module says. Names of metrics:
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -21,11 +23,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench import method
-from bench.spec import Point, Record, RunSpec, slug
+from bench.spec import FieldError, Point, Record, RunSpec, slug
 from bench.track.source import Source, TrackError
 
 RUN, DIGEST, SUITE = "run_id_bench", "record_digest", "suite"
 """Tags that identify a mirrored run: its id, the digest of its files, the suite's folder name."""
+SHOWN = (1, 5, 10, 20)
+"""Steps of a rolled-out prediction whose errors are metrics."""
 VALUE_LIMIT = 500
 """Characters of a param or tag: the least that MLflow's servers allow; `record.json` has all."""
 DATASET_DIGEST_LIMIT = 36
@@ -146,8 +150,13 @@ def _point(point: Point) -> Iterator[tuple[str, float]]:
         f"{split}_{key}": value
         for split, accuracy in splits.items()
         if accuracy is not None
-        for key, value in accuracy.model_dump(exclude={"per_class", "samples"}).items()
+        for key, value in accuracy.model_dump(exclude={"per_class", "samples", "rollout"}).items()
     }
+    if isinstance(point.test, FieldError):
+        steps = dict(enumerate(point.test.rollout, 1))
+        # MLflow's stores take no infinity
+        shown = {k: steps[k] for k in SHOWN if math.isfinite(steps.get(k, math.inf))}
+        measured |= {f"test_relative_l2/{step}_steps": error for step, error in shown.items()}
     for key, value in [*plain.items(), *measured.items()]:
         if isinstance(value, dict):
             yield from ((_name(key, part), float(number)) for part, number in value.items())
