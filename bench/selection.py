@@ -19,6 +19,8 @@ from bench.surgery.masks import Masks
 from bench.surgery.topk import Relaxation, gumbel, straight_through, top
 
 TINY = 1e-20
+LARGE = 32
+"""The k from which inclusion chances come without draws (within 0.01 of 20,000 draws)."""
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -61,17 +63,35 @@ def diversity(chances: Tensor, k: int) -> float:
 
 
 @torch.no_grad()
-def inclusion(logits: Tensor, k: int) -> Tensor:
+def inclusion(logits: Tensor, k: int, stream: torch.Generator) -> Tensor:
     """P(candidate is among the `k` drawn without replacement from softmax(logits)), float64.
 
-    Gumbel top-k is a race: candidate i arrives at an exponential time of rate w_i = exp(logit), and
-    the first k win. With the k-th arrival taken as a fixed time t, P = 1 - exp(-w_i t), and t
-    follows from the sum k. That costs no draws and leaves no noise. Against draws it was within
-    0.04 for n of 25 and 100, and off by up to 0.1 for three sure ones of nine. k = 1 is exact.
+    Of each draw the other candidates' noise is taken as given: candidate i is among the k if its z
+    exceeds t, the k-th largest z of the others, and P(z_i > t) = 1 - exp(-exp(logit_i - t)). The
+    mean over draws is far steadier than a count. 1,000 draws for a small layer, fewer
+    for a large one, whose many groups are averaged anyway; `_race` where k is large.
     """
     logits = logits.double()
     if k == 1 or k == logits.shape[1]:
         return logits.softmax(1) if k == 1 else torch.ones_like(logits)
+    if k >= LARGE:
+        return _race(logits, k)
+    draws, chances = min(1000, max(20, 2 * 10**6 // logits.numel())), torch.zeros_like(logits)
+    for _ in range(draws):
+        z = logits + gumbel(tuple(logits.shape), stream).to(logits)
+        first = z.topk(k + 1, 1).values
+        bound = torch.where(z > first[:, -1:], first[:, -1:], first[:, -2:-1])
+        chances -= torch.expm1(-torch.exp(logits - bound))
+    # rows sum to k but for the noise of the draws
+    return (chances * (k / chances.sum(1, keepdim=True))).clamp_max(1)
+
+
+def _race(logits: Tensor, k: int) -> Tensor:
+    """`inclusion` without draws, biased by 1 / k.
+
+    Gumbel top-k is a race: candidate i arrives at an exponential time of rate exp(logit), and the
+    first k win. The k-th arrival, taken as a fixed time t, follows from the sum of the chances, k.
+    """
     # log t lies where even the k-th largest, or the largest, is all but certain to arrive
     ordered = logits.topk(k, 1).values
     low, high = -ordered[:, :1] - 40, -ordered[:, -1:] + 10
@@ -106,6 +126,7 @@ class Selection:
     ) -> None:
         self.found, self.k, self.noise, self.relaxation = found, k, noise, relaxation
         first, self.draws = streams("logits"), streams("noise")
+        self.readings = streams("metrics")
         self.logits = {
             name: nn.Parameter((spread * torch.randn(c.groups, c.n, generator=first)).to(device))
             for name, c in found.items()
@@ -158,7 +179,7 @@ class Selection:
         for name, phi in self.logits.items():
             k, kept = self.k[name], top(phi, self.k[name])
             scaled = phi / self.noise if self.noise else phi
-            chances = inclusion(scaled, k) if self.noise else kept.double()
+            chances = inclusion(scaled, k, self.readings) if self.noise else kept.double()
             changed = (kept != self.before[name]).any(1)
             ever = self.pruned[name]
             back = (kept & ever).sum() / ever.sum().clamp_min(1)

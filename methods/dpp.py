@@ -17,6 +17,9 @@ trained logits phi. For every batch:
 Deviations from the paper (that is, from its code; all are decisions of this benchmark):
 - At the fraction `freeze` of the training the mask becomes the k largest phi, and the weights learn
   on with the mask that they will have; validation uses it before, too. Their code always draws.
+- With Adam the penalty's size hardly matters, only where its gradient outweighs the task's: where k
+  is large, phi then ends near a single sure candidate, and the other k - 1 stay a matter of chance
+  (history: confidence near 1 with a high turnover). `entropy: 0` avoids that.
 - Winners leave in the order of their draws; in the code in the order of their indices
   (`relaxation: softmax_by_index`). Kernel masks are transposed where the code reshapes them, and
   the penalty is taken along the candidates, where the code has another axis for kernels.
@@ -26,8 +29,8 @@ Deviations from the paper (that is, from its code; all are decisions of this ben
   the code's one Adam, for trainings this short), without weight decay: under SGD the gradients of
   logits are too small to move them.
 - The first weights are divided by the root of their layer's density, so that activations keep their
-  variance: nets without normalisation do not start to learn otherwise (`rescale`; the code has
-  layers of 10 % and more, and Adam).
+  variance: nets without normalisation do not start to learn otherwise (`rescale`; the code trains
+  with Adam).
 - Every prunable layer has the same density, so that densities compare; the authors set each k by
   hand and leave the output layer dense (`dense_output`).
 - Feature maps are multiplied where they are read, and removed at the end.
@@ -131,14 +134,17 @@ class Dpp(Method):
         adam = torch.optim.Adam(selection.parameters(), lr=self.logit_lr)
         epochs = trainer.epochs()
         per_epoch, draws = trainer.steps(1), max(1, round(self.freeze * trainer.steps(epochs)))
-        drawn, held = 0, Masks()
+        drawn, held, final = 0, Masks(), {}
 
         def tau() -> float:
             return self.temperature(drawn // per_epoch, math.ceil(draws / per_epoch))
 
         def through(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-            learning = drawn < draws and torch.is_grad_enabled()
-            return self.seen(model, parameters, selection.masks(tau() if learning else None))
+            if drawn == draws:
+                return self.seen(model, parameters, final)
+            return self.seen(
+                model, parameters, selection.masks(tau() if torch.is_grad_enabled() else None)
+            )
 
         def penalty(model: nn.Module) -> Tensor:
             return self.entropy * selection.entropy() if drawn < draws else torch.zeros(())
@@ -156,8 +162,10 @@ class Dpp(Method):
                             "selection", epoch=step / per_epoch, step=step, tau=tau(), **line
                         )
             drawn = step
-            if drawn == draws and self.pattern != "channel":
-                held.update(selection.held(model))
+            if drawn == draws:
+                final.update(selection.masks(None))
+                if self.pattern != "channel":
+                    held.update(selection.held(model))
 
         trainer.fit(model, epochs, through=through, on_step=on_step, penalty=penalty, masks=held)
         if self.quantise != "none" or self.pattern != "channel":
