@@ -13,9 +13,7 @@ from bench.surgery.activations import Activity
 from bench.trainer import Trainer
 
 Series = list[dict[str, float]]
-"""Readings in order: group name -> activation density."""
-LOGGED = 5
-"""Readings in a line of history, where an epoch has more: a short stage has several lines."""
+"""Readings in order, one an epoch: group name -> activation density."""
 
 
 class Stage:
@@ -58,37 +56,26 @@ class Stage:
         last = self.readings[-window:]
         return {n: torch.stack([reading[n] for reading in last]).mean(0) for n in last[0]}
 
-    def train(
-        self, epochs: float, steps: int | None = None, done: Callable[[Series], bool] | None = None
-    ) -> None:
-        """Train for `epochs`, or until `done(series)`; a reading after each `steps` steps.
+    def train(self, epochs: float, done: Callable[[Series], bool] | None = None) -> None:
+        """Train for `epochs`, or until `done(series)`; a reading after each epoch and at the end.
 
-        Without `steps` there is one after each epoch. What is logged is the mean of an epoch's, or
-        of `LOGGED` readings where these are less.
+        A reading is taken over all that was measured since the last.
         """
         trainer, per_epoch = self.trainer, self.trainer.steps(1)
-        every = max(self.activity.every, steps or per_epoch)
-        line = min(per_epoch, LOGGED * every)
-        start, logged = trainer.epochs_spent, len(self.series)
+        start = trainer.epochs_spent
 
         def on_step(model: nn.Module, step: int) -> bool:
-            nonlocal logged
             self.activity.step()
-            if step % every:
+            if step % per_epoch or not self.activity.counts:
                 return False
-            self._read()
-            if step // line > (step - every) // line:
-                self._log(start + step / per_epoch, self.series[logged:])
-                logged = len(self.series)
+            self._read(start + step / per_epoch)
             return done is not None and done(self.series)
 
         with self.activity:
             trainer.fit(self.model, epochs, on_step=on_step)
         self.epochs += trainer.epochs_spent - start
-        if done is None and self.activity.counts:
-            self._read()  # what is left of the last epoch
-        if logged < len(self.series):
-            self._log(trainer.epochs_spent, self.series[logged:])
+        if self.activity.counts:
+            self._read(trainer.epochs_spent)
 
     def fallen(self) -> float:
         """How far the validation score is below that of the first stage when this was asked."""
@@ -119,17 +106,16 @@ class Stage:
             seconds=round(seconds / self.epochs, 4) if self.epochs else None,
         )
 
-    def _read(self) -> None:
-        self.readings.append({n: self.combine(d) for n, d in self.activity.read().items()})
-        self.series.append({n: float(d.mean()) for n, d in self.readings[-1].items()})
-
-    def _log(self, epoch: float, readings: Series) -> None:
+    def _read(self, epoch: float) -> None:
+        with self.trainer.spend("score"):
+            self.readings.append({n: self.combine(d) for n, d in self.activity.read().items()})
+            self.series.append({n: float(d.mean()) for n, d in self.readings[-1].items()})
         for group in self.activity.groups:
             self.trainer.log(
                 "activation_density",
                 stage=self.index,
                 layer=group.name,
-                density=fmean(reading[group.name] for reading in readings),
+                density=self.series[-1][group.name],
                 width=group.size,
                 epoch=round(epoch, 4),
             )

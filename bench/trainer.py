@@ -94,6 +94,11 @@ class Trainer:
         own = 0.0 if self._starts_dense or self.spec.finetune is None else self.spec.train.epochs
         return own + self.recipe().epochs * max(1, len(self.spec.densities))
 
+    @property
+    def left(self) -> float:
+        """Epochs of the budget that nobody has asked for yet; infinite in the paper tier."""
+        return self.budget - sum(self.asked.values())
+
     def epochs(self, rounds: int = 1) -> float:
         """Epochs for each of `rounds` equal trainings.
 

@@ -1,16 +1,17 @@
 """AD: pruning in training by activation density, the share of activations that are not zero.
 
 Foldy-Porto, Venkatesha and Panda, "Activation Density driven Energy-Efficient Pruning in Training",
-arXiv 2002.02949. Tags: [V] verified in the abstract (or in that of the sibling paper on precision,
-arXiv 2101.04354), [R] recalled, not confirmed, [D] our decision. The body of the paper was out of
-reach and its code was never published.
+arXiv 2002.02949. Tags: [V] verified in the abstract, [V2] in that of the sibling paper on precision
+(arXiv 2101.04354), [R] recalled, not confirmed, [D] our decision. The body of the paper was out of
+reach, and no code was found.
 
 Stage i = 0, 1, ...; stage 0 is the whole, untrained net [V].
-1. Train from initial weights; measure AD_l = non-zero / all activations of layer l in training [V].
-                                                                                                (1)
+1. Train from initial weights [R]; measure AD_l = non-zero / all activations of layer l [V2], over
+   each epoch of training [R].                                                                  (1)
 2. End the stage when every AD_l is saturated [R]: over `window` epochs max - min < `eps`, after
    `least` epochs or more, after `most` at the latest [D].                                      (2)
-3. New widths C_l <- max(1, round(AD_l C_l)) [R]; coupled channels share one; outputs stay.     (3)
+3. New widths C_l <- max(1, round(AD_l C_l)) [R]; coupled channels share one [D]; outputs stay. A
+   layer of a plain chain may go altogether (`remove_layers`) [R, weakly].                      (3)
 4. Draw the smaller net's weights anew (`fresh`) [R, weakly], or keep the channels of largest AD
    (`inherit`) [D].
 5. Until no width changes by more than `settled`, or validation accuracy is `drop` below stage 0's,
@@ -19,11 +20,10 @@ Training complexity TC = sum e_i M_i / (E M_0): epochs times multiply-adds of ev
 those of the dense run [R].                                                                     (4)
 
 Deviations from the paper (from what is known of it):
-- `window`, `least` and `most` count epochs in the paper tier. In the equal tier `reserve` of the
-  budget is kept for the last training, and the unit shrinks so that `stages` stages of `most` units
-  fill the rest; what ended stages leave over also goes to the last training. AD is then read once
-  in a unit. Where that is a few steps, batch norm holds AD level at its initial half, and the test
-  (2) cannot tell this from saturation.
+- In the equal tier `reserve` of the budget is kept for the last training, the stages share the
+  rest, and none is longer than its share; what ended stages leave over goes to the last training.
+  Where a share is shorter than `least`, the test (2) never ends a stage, and the widths come from
+  nets that may not be saturated. TC has the dense run's epochs for E, fewer than this budget.
 - The learning rate follows the recipe's schedule over `most` in each stage, and starts again for
   the last training, which goes on from the weights of its stage. The paper tier takes the dense
   run's recipe: the paper's own is not known.
@@ -112,8 +112,7 @@ class ActivationDensity(Method):
                 )
             density = self.sized(stage)
             if not density:
-                equal = trainer.spec.tier == "equal"
-                stage.train(trainer.epochs() - (trainer.epochs_spent if equal else 0.0))
+                stage.train(min(trainer.epochs(), trainer.left))
             stage.report()
             yield model
             if not density:
@@ -127,10 +126,12 @@ class ActivationDensity(Method):
         """
         if stage.index == self.stages or not stage.activity.groups:
             return {}
-        unit = self.unit(stage.trainer)
-        stage.train(self.most * unit, max(1, round(stage.trainer.steps(1) * unit)), self.saturated)
+        epochs = self.longest(stage.trainer)
+        stage.train(epochs, self.saturated)
         if not stage.series:
-            raise TrainingFailed(f"a stage of {self.most * unit:g} epochs has no training step")
+            raise TrainingFailed(
+                f"a stage of {epochs:g} epochs, measured in each {self.every}th step: no reading"
+            )
         stage.ended = "saturated" if self.saturated(stage.series) else "most"
         density = stage.density(self.window)
         changes = [1 - width(float(d.mean()), len(d)) / len(d) for d in density.values()]
@@ -142,14 +143,14 @@ class ActivationDensity(Method):
             return density
         return {}
 
-    def unit(self, trainer: Trainer) -> float:
-        """Epochs of training that `window`, `least` and `most` count as one."""
+    def longest(self, trainer: Trainer) -> float:
+        """Epochs after which a stage ends."""
         if trainer.spec.tier == "paper":
-            return 1.0
-        return (1 - self.reserve) * trainer.epochs() / (self.stages * self.most)
+            return self.most
+        return min(self.most, (1 - self.reserve) * trainer.epochs() / self.stages)
 
     def saturated(self, series: Sequence[Mapping[str, float]]) -> bool:
-        """Whether every layer's density, read once in a unit, has come to rest, (2)."""
+        """Whether every layer's density, read after each epoch, has come to rest, (2)."""
         if len(series) < max(self.least, self.window):
             return False
         last = series[-self.window :]

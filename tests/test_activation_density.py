@@ -137,7 +137,7 @@ def test_parameters_multiply_adds_and_time_fall_from_stage_to_stage(digits):
         own = [x for x in read if x["stage"] == stage["stage"]]
         assert {x["layer"]: x["width"] for x in own} == stage["widths"]
         assert all(0 <= x["density"] <= 1 for x in own)
-    assert len(read) < 4 * (40 / 5 + 1) * 2 + 4 * 4  # a line per layer and five readings
+    assert len(read) <= 2 * (4 + len(stages))  # a line per layer and epoch, and per stage
 
 
 def test_the_widths_of_a_stage_are_the_densities_of_the_one_before(digits):
@@ -156,6 +156,13 @@ def test_the_widths_of_a_stage_are_the_densities_of_the_one_before(digits):
                 and (x["stage"], x["layer"]) == (before["stage"], layer)
             ]
             assert after["widths"][layer] == width(sum(own) / 2, size)
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_stages_of_uneven_steps_spend_the_budget_and_no_more(digits, stages):
+    _, told, _, trainer = run(digits, epochs=2.35, stages=stages, eps=1e-9)
+    assert {s["ended"] for s in told[:-1]} <= {"most"}
+    assert trainer.epochs_spent == pytest.approx(trainer.budget, abs=0.06)
 
 
 def first_stage(method, model, digits, arch="sap_mlp") -> tuple[Stage, list[dict]]:
