@@ -2,7 +2,8 @@
 
 The abstract of Dynamic Probabilistic Pruning promises metrics of confidence and of diversity; its
 formulas were out of reach, so these are the benchmark's own. Rows are groups: (groups, n); natural
-logarithms throughout.
+logarithms throughout. They describe the draws, whose chances are those of softmax(phi / s): reports
+end when the draws do, at the freeze.
 """
 
 from __future__ import annotations
@@ -46,20 +47,23 @@ def mask_confidence(chances: Tensor, k: int) -> Tensor:
     return 1 - _coin(chances).sum(1) / (n * _coin(torch.tensor(k / n, dtype=chances.dtype)))
 
 
-def diversity(chances: Tensor, k: int) -> float:
+def diversity(chances: Tensor, k: int, tiles: int = 1) -> float | None:
     """Generalised Jensen-Shannon divergence between the rows of `chances` / k, by its bound.
 
     H(mean of rows) - mean of H(row): the information that the group gives on the selection. 0 if
     all rows are alike; 1 at the bound min(log groups, log n - log k), which disjoint certain
-    subsets reach.
+    subsets reach. Of `tiles` groups to a row only those at one place have the same candidates: the
+    mean over the places. None for a single group, which differs from nothing.
     """
-    groups, n = chances.shape
-    bound = min(math.log(groups), math.log(n) - math.log(k))
+    rows, n = len(chances) // tiles, chances.shape[1]
+    if rows == 1:
+        return None
+    bound = min(math.log(rows), math.log(n) - math.log(k))
     if bound <= 0:
         return 0.0
-    q = chances.double() / k
-    rows = torch.special.entr(q).sum(1).mean()
-    return float((torch.special.entr(q.mean(0)).sum() - rows) / bound)
+    places = (chances.double() / k).view(rows, tiles, n).unbind(1)
+    found = [_entr(q.mean(0)).sum() - _entr(q).sum(1).mean() for q in places]
+    return float(torch.stack(found).mean() / bound)
 
 
 @torch.no_grad()
@@ -102,8 +106,12 @@ def _race(logits: Tensor, k: int) -> Tensor:
     return -torch.expm1(-torch.exp(logits + (low + high) / 2))
 
 
+def _entr(p: Tensor) -> Tensor:
+    return torch.special.entr(p)
+
+
 def _coin(p: Tensor) -> Tensor:
-    return torch.special.entr(p) + torch.special.entr(1 - p)
+    return _entr(p) + _entr(1 - p)
 
 
 class Selection:
@@ -111,7 +119,7 @@ class Selection:
 
     `found`, `k`: the candidates of each layer and how many of a group stay; `spread`: standard
     deviation of the first logits; `noise`: scale s of the Gumbel noise; `streams`: a generator for
-    each name of a purpose.
+    each name of a purpose. The first logits are the same everywhere; the draws are `device`'s own.
     """
 
     def __init__(
@@ -125,14 +133,18 @@ class Selection:
         device: torch.device,
     ) -> None:
         self.found, self.k, self.noise, self.relaxation = found, k, noise, relaxation
-        first, self.draws = streams("logits"), streams("noise")
-        self.readings = streams("metrics")
+        first = streams("logits")
+        self.draws, self.readings = (
+            torch.Generator(device).manual_seed(streams(name).initial_seed())
+            for name in ("noise", "metrics")
+        )
         self.logits = {
             name: nn.Parameter((spread * torch.randn(c.groups, c.n, generator=first)).to(device))
             for name, c in found.items()
         }
         self.before = self.kept()
         self.pruned = {name: ~kept for name, kept in self.before.items()}
+        self.final: dict[str, Tensor] = {}
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """The logits."""
@@ -145,18 +157,32 @@ class Selection:
     def masks(self, tau: float | None) -> dict[str, Tensor]:
         """Weight -> mask of zeros and ones that broadcasts: drawn, with gradients, at `tau`.
 
-        Without a temperature that of the likeliest. The masks of one weight are multiplied.
+        Without a temperature that of the likeliest, as always once frozen. The masks of one weight
+        are multiplied.
         """
+        if self.final:
+            return self.final
         masks: dict[str, Tensor] = {}
         for name, phi in self.logits.items():
             if tau is None:
                 chosen = top(phi.detach(), self.k[name]).to(phi.dtype)
             else:
-                z = phi + self.noise * gumbel(tuple(phi.shape), self.draws).to(phi.device)
+                z = phi + self.noise * gumbel(tuple(phi.shape), self.draws)
                 chosen = straight_through(z, self.k[name], tau, self.relaxation)
             for weight, mask in self.found[name].masks(chosen).items():
                 masks[weight] = masks[weight] * mask if weight in masks else mask
         return masks
+
+    def freeze(self) -> None:
+        """End the draws: from now on all masks are those of the likeliest."""
+        self.final = self.masks(None)
+
+    @torch.no_grad()
+    def rescale_(self, model: nn.Module) -> None:
+        """Divide the weights by the root of the density that they are seen at."""
+        own = dict(model.named_parameters())
+        for name, mask in self.masks(None).items():
+            own[name].div_(mask.mean().sqrt())
 
     def held(self, model: nn.Module) -> Masks:
         """The likeliest masks, as those that a training holds."""
@@ -170,9 +196,10 @@ class Selection:
         return torch.stack([entropy(phi).sum() for phi in self.logits.values()]).sum()
 
     @torch.no_grad()
-    def report(self) -> Iterator[dict[str, str | float]]:
+    def report(self) -> Iterator[dict[str, str | float | None]]:
         """For each layer its metrics, and what has changed in the likeliest since the last report.
 
+        confidence: of softmax(phi / s), as the draws see phi (without noise: of softmax(phi));
         turnover: groups with another k-subset; recovered: of the candidates that were ever out of
         it at a report, those that are in it now. Without noise the likeliest are what is drawn.
         """
@@ -187,7 +214,7 @@ class Selection:
                 "layer": name,
                 "confidence": float(confidence(scaled).mean()),
                 "mask_confidence": float(mask_confidence(chances, k).mean()),
-                "diversity": diversity(chances, k),
+                "diversity": diversity(chances, k, self.found[name].tiles),
                 "turnover": float(changed.double().mean()),
                 "recovered": float(back),
             }

@@ -20,9 +20,12 @@ Deviations from the paper (that is, from its code; all are decisions of this ben
 - With Adam the penalty's size hardly matters, only where its gradient outweighs the task's: where k
   is large, phi then ends near a single sure candidate, and the other k - 1 stay a matter of chance
   (history: confidence near 1 with a high turnover). `entropy: 0` avoids that.
-- Winners leave in the order of their draws; in the code in the order of their indices
-  (`relaxation: softmax_by_index`). Kernel masks are transposed where the code reshapes them, and
-  the penalty is taken along the candidates, where the code has another axis for kernels.
+- Winners leave in the order of their draws, with `sigmoid`, too; in the code in the order of their
+  indices (`softmax_by_index`). Kernel masks are transposed where the code reshapes them, and the
+  penalty is taken along the candidates, where the code has another axis for kernels.
+- Under SGD, momentum and decay still move a weight in the batches that mask it. The logits' rate
+  stays constant. A row that is shorter than `tiles` stays dense with `uneven: dense`. Tiles of
+  feature maps are refused.
 - Noise scale 1, of true draws without replacement; the code has 0 to 1 (LeNet-5: 0.1 and 0.01).
 - The temperature ends with the draws; in the code it may never have left 5.
 - Adam steps the logits whatever steps the weights, at its own rate (`logit_lr`, 50 times
@@ -34,9 +37,11 @@ Deviations from the paper (that is, from its code; all are decisions of this ben
 - Every prunable layer has the same density, so that densities compare; the authors set each k by
   hand and leave the output layer dense (`dense_output`).
 - Feature maps are multiplied where they are read, and removed at the end.
-- Quantisation divides its scale out again, and its gradient has slope 1; `quantiser: author` is the
-  code's way, without its quantised biases and activations. Ternary is not in the code (recalled).
-  A kept weight may be quantised to zero: then less is left than `density`.
+- Quantisation divides its scale out again, where the code leaves integers, on which nets without
+  batch norm do not train; its gradient has slope 1. `quantiser: author` has the code's gradient,
+  still on our scale and without its quantised biases and activations. Ternary is not in the code
+  (recalled), so with either gradient it is ours. A kept weight may be quantised to zero: then less
+  is left than `density`.
 - The last epoch is kept, not the best.
 """
 
@@ -52,12 +57,14 @@ from torch import Tensor, nn
 
 from bench.method import Density, Method
 from bench.selection import Selection
-from bench.surgery import Masks, PatternName, Uneven, candidates, channels, prunable
-from bench.surgery.patterns import Pattern
-from bench.surgery.prune import check
+from bench.surgery import Masks, PatternName, Uneven, channels, prunable
+from bench.surgery.layout import Layout
 from bench.surgery.quantise import Kind, Mode, quantise
 from bench.surgery.topk import Relaxation
 from bench.trainer import Trainer
+
+FIRST = {"kernel": (1e-5, 1.0), "channel": (5e-3, 1.0)}
+"""Lambda and the deviation of the first logits where they are not those of single weights."""
 
 
 class Dpp(Method):
@@ -84,11 +91,16 @@ class Dpp(Method):
     noise: float = Field(1.0, ge=0, description="s, scale of the Gumbel noise")
     tau: float = Field(5.0, gt=0, description="temperature in the first epoch")
     tau_end: float = Field(0.5, gt=0, description="temperature in the last epoch of draws")
-    entropy: float = Field(
-        5e-5, ge=0, description="lambda of the penalty; kernels: 1e-5, feature maps: 5e-3"
+    entropy: float | None = Field(
+        None,
+        ge=0,
+        description="lambda of the penalty; none: 5e-5, of kernels 1e-5, of feature maps 5e-3",
     )
-    init: float = Field(
-        0.5, ge=0, description="standard deviation of the first logits; kernels, feature maps: 1"
+    init: float | None = Field(
+        None,
+        ge=0,
+        description="standard deviation of the first logits; none: 0.5, of kernels and feature "
+        "maps 1",
     )
     rescale: bool = Field(
         True, description="start from weights divided by the root of the density they are seen at"
@@ -98,22 +110,18 @@ class Dpp(Method):
         0.6, gt=0, le=1, description="fraction of the training after which the mask stays"
     )
     quantise: Literal["none"] | Kind = Field("none", description="what the weights are put on")
-    quantiser: Mode = Field("ste", description="scale and gradient of the quantised weights")
+    quantiser: Mode = Field("ste", description="gradient of the quantised weights")
 
     @model_validator(mode="after")
     def _fits(self) -> Dpp:
-        kind = Pattern.parse(self.pattern).kind
-        wanted = {"tap": "k-of-n", "filter": "unstructured"}.get(self.granularity)
-        if kind in ("block", "column"):
-            raise ValueError(f"pattern {self.pattern!r} is none of {', '.join(self.patterns)}")
-        if (wanted and kind != wanted) or (kind == "unstructured" and not wanted):
-            raise ValueError(
-                f"granularity {self.granularity!r} does not make the pattern {self.pattern!r}; "
-                "tap makes k-of-n, filter makes unstructured, output all others"
-            )
-        if self.tiles > 1 and kind in ("n:m", "channel"):
-            raise ValueError(f"tiles {self.tiles}: not with the pattern {self.pattern!r}")
+        if reason := self.layout.refusal():
+            raise ValueError(reason)
         return self
+
+    @property
+    def layout(self) -> Layout:
+        """How weights are cut into groups."""
+        return Layout(self.pattern, self.granularity, self.tiles, self.uneven, self.dense_output)
 
     def temperature(self, epoch: int, epochs: int) -> float:
         """Equation (4) for `epoch` (from 0) of `epochs`."""
@@ -121,33 +129,46 @@ class Dpp(Method):
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Train weights and logits together, then the weights with the last mask; one point."""
-        found, k = self.groups(model, trainer.shape)
+        found, k = self.layout.groups(model, trainer.shape, self.density)
+        init = FIRST.get(self.pattern, (5e-5, 0.5))[1] if self.init is None else self.init
         device = next(model.parameters()).device
         selection = Selection(
-            found, k, self.init, self.noise, self.relaxation, trainer.generator, device
+            found, k, init, self.noise, self.relaxation, trainer.generator, device
         )
         if self.rescale:
-            with torch.no_grad():
-                own = dict(model.named_parameters())
-                for name, mask in selection.masks(None).items():
-                    own[name].div_(mask.mean().sqrt())
+            selection.rescale_(model)
+        self.learn(model, trainer, selection)
+        own = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in self.seen(model, own, selection.masks(None)).items():
+                own[name].copy_(value)
+        if self.pattern == "channel":
+            keep = {name: kept[0] for name, kept in selection.kept().items()}
+            model = channels.shrink(model, trainer.shape, keep)
+        yield model
+
+    def learn(self, model: nn.Module, trainer: Trainer, selection: Selection) -> None:
+        """All of the training: with draws up to the freeze, then with the masks of the likeliest.
+
+        History: at the end of every epoch with draws, a line for each layer.
+        """
+        epochs, per_epoch = trainer.epochs(), trainer.steps(1)
+        draws, drawn = max(1, round(self.freeze * trainer.steps(epochs))), 0
         adam = torch.optim.Adam(selection.parameters(), lr=self.logit_lr)
-        epochs = trainer.epochs()
-        per_epoch, draws = trainer.steps(1), max(1, round(self.freeze * trainer.steps(epochs)))
-        drawn, held, final = 0, Masks(), {}
+        rate = FIRST.get(self.pattern, (5e-5, 0.5))[0] if self.entropy is None else self.entropy
+        held = Masks()
 
         def tau() -> float:
             return self.temperature(drawn // per_epoch, math.ceil(draws / per_epoch))
 
         def through(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-            if drawn == draws:
-                return self.seen(model, parameters, final)
-            return self.seen(
-                model, parameters, selection.masks(tau() if torch.is_grad_enabled() else None)
-            )
+            if held and self.quantise == "none":
+                return {}  # zeros are where they are stored
+            masks = selection.masks(tau() if torch.is_grad_enabled() else None)
+            return self.seen(model, parameters, masks)
 
         def penalty(model: nn.Module) -> Tensor:
-            return self.entropy * selection.entropy() if drawn < draws else torch.zeros(())
+            return rate * selection.entropy() if drawn < draws else torch.zeros(())
 
         def on_step(model: nn.Module, step: int) -> None:
             nonlocal drawn
@@ -163,20 +184,12 @@ class Dpp(Method):
                         )
             drawn = step
             if drawn == draws:
-                final.update(selection.masks(None))
+                selection.freeze()
                 if self.pattern != "channel":
                     held.update(selection.held(model))
+                    held.apply_(model)
 
         trainer.fit(model, epochs, through=through, on_step=on_step, penalty=penalty, masks=held)
-        if self.quantise != "none" or self.pattern != "channel":
-            with torch.no_grad():
-                own = dict(model.named_parameters())
-                for name, value in self.seen(model, own, selection.masks(None)).items():
-                    own[name].copy_(value)
-        if self.pattern == "channel":
-            keep = {name: kept[0] for name, kept in selection.kept().items()}
-            model = channels.shrink(model, trainer.shape, keep)
-        yield model
 
     def seen(
         self, model: nn.Module, own: dict[str, Tensor], masks: dict[str, Tensor]
@@ -188,25 +201,3 @@ class Dpp(Method):
             name: quantise(own[name], self.quantise, masks.get(name), self.quantiser)
             for name in prunable(model)
         }
-
-    def groups(
-        self, model: nn.Module, shape: tuple[int, ...]
-    ) -> tuple[dict[str, candidates.Candidates], dict[str, int]]:
-        """The candidates of every layer, or set of coupled channels, and k of each."""
-        pattern = Pattern.parse(self.pattern)
-        if pattern.kind == "channel":
-            return candidates.coupled(model, shape, self.density)
-        check(model, self.pattern, self.density, self.uneven)
-        found = candidates.weights(
-            model,
-            "kernel" if pattern.kind == "kernel" else self.granularity,
-            tile=pattern.m if pattern.kind == "n:m" else 0,
-            tiles=self.tiles,
-            uneven=self.uneven,
-        )
-        total = sum(w.numel() for w in prunable(model).values())
-        if self.dense_output:
-            found.pop(list(found)[-1])
-        if pattern.n is not None:
-            return dict(found), dict.fromkeys(found, pattern.n)
-        return dict(found), candidates.counts(found, self.density, total)

@@ -193,18 +193,38 @@ def test_what_cannot_be_factored_is_refused_with_a_reason(layer, mode, rank, rea
     assert refusal(nn.Conv2d(4, 4, 3)) is None
 
 
-def test_a_net_that_reads_its_layers_weights_is_refused():
-    class Reader(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 8, 3)
+class Reader(nn.Module):
+    """Looks into its layer in one of its two modes."""
 
-        def forward(self, x):
-            return nn.functional.conv2d(x, self.conv.weight).mean((2, 3))
+    def __init__(self, training: bool):
+        super().__init__()
+        self.conv, self.norm, self.when = nn.Conv2d(3, 8, 3), nn.BatchNorm1d(8), training
 
-    net = Reader()
+    def forward(self, x):
+        weight = self.conv.weight.abs().mean() if self.training == self.when else 1
+        return self.norm(nn.functional.dropout(weight * self.conv(x).mean((2, 3))))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_net_that_reads_its_layers_weights_is_refused(training):
+    net = Reader(training)
     with pytest.raises(SurgeryError, match="Reader looks into a layer"):
         replace(net, {"conv": factorise(net.conv, "cp", 2)}, (3, 8, 8))
+
+
+def test_looking_for_readers_leaves_no_trace_and_lets_random_depth_pass():
+    class Lucky(Reader):
+        def forward(self, x):
+            skipped = self.training and torch.rand(()) < 0.5
+            return x if skipped else super().forward(x)
+
+    for kind in (Reader, Lucky):
+        net = kind(None)
+        before, state = copy.deepcopy(net.norm.state_dict()), torch.get_rng_state()
+        assert replace(net, {"conv": factorise(net.conv, "cp", 2, draws())}, (3, 8, 8)) is net
+        assert torch.equal(torch.get_rng_state(), state)
+        assert all(torch.equal(v, before[k]) for k, v in net.norm.state_dict().items())
+        assert net.training
 
 
 def test_ranks_fill_the_budget_to_less_than_one_more_rank():

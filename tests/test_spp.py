@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from types import SimpleNamespace
 from unittest import mock
 
@@ -11,14 +12,16 @@ import pytest
 import torch
 
 from bench import data, measure
-from bench.figures import draw
+from bench.figures import draw as draw_figure
 from bench.method import MethodError, make
+from bench.probabilities import Groups, draw
 from bench.spec import Recipe
 from bench.surgery import channels, nonzero, prunable
-from methods.spp import Layer, increments
+from methods.spp import increments
 from tests.contract_bench import DENSITY, FINETUNE, Bench
 
 SPP = make("spp", {})
+RAISE = partial(increments, A=0.05, u=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +52,11 @@ def test_the_increment_is_ua_at_its_centre_and_0_at_k_for_every_u(u):
     assert increments(at, 300, 2.0, u).tolist() == pytest.approx(wanted, abs=1e-9)
 
 
-def followed(layer: Layer, norms: torch.Tensor, A: float = 0.05, most: int = 400) -> int:
+def followed(layer: Groups, norms: torch.Tensor, most: int = 400) -> int:
     """Update until the target is met; the number of the first update that pruned."""
     first = 0
     while layer.left and layer.updates < most:
-        layer.update(norms, A, SPP)
+        layer.update(norms, RAISE)
         assert ((layer.p >= 0) & (layer.p <= 1)).all()
         assert torch.equal(layer.p == 1, layer.pruned)
         first = first or layer.updates * int(layer.pruned.any())
@@ -63,7 +66,7 @@ def followed(layer: Layer, norms: torch.Tensor, A: float = 0.05, most: int = 400
 @pytest.mark.parametrize(("size", "R", "least", "most"), [(64, 0.5, 90, 140), (576, 0.5, 150, 270)])
 def test_static_scores_meet_the_target_in_the_known_number_of_updates(size, R, least, most):
     norms = torch.rand(size, generator=torch.Generator().manual_seed(0))
-    layer = Layer(size, math.ceil(R * size))
+    layer = Groups(size, math.ceil(R * size))
     assert followed(layer, norms) == 20  # 1 / A
     assert least <= layer.updates <= most
     assert layer.pruned.sum() == layer.target
@@ -74,7 +77,7 @@ def test_static_scores_meet_the_target_in_the_known_number_of_updates(size, R, l
 def test_with_k_frozen_it_is_many_times_slower():
     """Why K is what is *still* to go: with K = R N_c the last groups hardly gain."""
     norms = torch.rand(64, generator=torch.Generator().manual_seed(0))
-    layer = Layer(64, 32)
+    layer = Groups(64, 32)
     ranks = torch.argsort(torch.argsort(norms))
     for _ in range(400):
         layer.p = (layer.p + increments(ranks, 32, 0.05, 0.25)).clamp(0, 1)
@@ -83,9 +86,9 @@ def test_with_k_frozen_it_is_many_times_slower():
 
 def test_a_group_that_becomes_important_again_survives():
     norms = torch.arange(64.0)
-    layer = Layer(64, 32)
+    layer = Groups(64, 32)
     for _ in range(10):
-        layer.update(norms, 0.05, SPP)
+        layer.update(norms, RAISE)
     assert 0.2 < float(layer.p[5]) < 1
     norms = norms.clone()
     norms[5] = 100.0
@@ -98,11 +101,11 @@ def test_a_group_that_becomes_important_again_survives():
 
 
 def test_groups_that_tie_never_overshoot_and_the_rest_goes_by_p_then_norm():
-    layer = Layer(10, 3)
+    layer = Groups(10, 3)
     layer.p[:] = 0.99  # all would reach 1 in one update
-    layer.update(torch.ones(10), 1.0, SPP)
+    layer.update(torch.ones(10), partial(increments, A=1.0, u=0.25))
     assert layer.pruned.sum() <= 3
-    layer = Layer(6, 3)
+    layer = Groups(6, 3)
     layer.p = torch.tensor([0.1, 0.8, 0.5, 0.5, 0.9, 0.0], dtype=torch.float64)
     layer.force(torch.tensor([0.0, 5, 4, 3, 6, 1]))
     assert layer.pruned.nonzero().flatten().tolist() == [1, 3, 4]
@@ -113,25 +116,43 @@ def test_the_running_mean_of_ranks_resists_noise():
     draws = torch.Generator().manual_seed(0)
     true = torch.arange(64.0) + 30
     taken = {}
-    for ranking in ("l1", "mean_rank"):
-        layer, method = Layer(64, 32), make("spp", {"ranking": ranking})
+    for ranking, history in (("l1", 0.0), ("mean_rank", None)):
+        layer = Groups(64, 32, history)
         while layer.left and layer.updates < 600:
-            layer.update(true * (1 + 0.1 * torch.randn(64, generator=draws)), 0.05, method)
+            layer.update(true * (1 + 0.1 * torch.randn(64, generator=draws)), RAISE)
         taken[ranking] = layer.updates
     assert taken["mean_rank"] < 200 < taken["l1"]
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_masks_are_drawn_with_the_survival_probability(rows):
-    layer = Layer(11, 5)
+    layer, done = Groups(11, 5), Groups(4, 2)
     layer.p = torch.linspace(0, 1, 11, dtype=torch.float64)
+    done.force(torch.arange(4.0))
+    layers, each = {"done": done, "layer": layer}, {"done": rows, "layer": rows}
     stream, n = torch.Generator().manual_seed(0), 4000
-    seen = torch.stack([layer.draw(stream, rows) for _ in range(n)]).double().mean(0)
+    drawn = [draw(layers, stream, each) for _ in range(n)]
+    seen = torch.stack([d["layer"].view(rows, 11) for d in drawn]).double().mean(0)
     bound = 4.5 * (layer.p * (1 - layer.p) / n).sqrt()
-    assert seen.shape == (rows, 11)
     assert ((seen - (1 - layer.p)).abs() <= bound).all()
-    layer.pruned[:5] = True  # the target is met: the survivors are always seen
-    assert torch.equal(layer.draw(stream, rows), (~layer.pruned).expand(rows, -1))
+    # the target is met: the survivors are always seen, and nothing is drawn for them
+    assert all(d["done"].tolist() == [False, False, True, True] for d in drawn)
+    layer.force(torch.zeros(11))
+    state = stream.get_state()
+    assert torch.equal(draw(layers, stream, each)["layer"], ~layer.pruned)
+    assert torch.equal(stream.get_state(), state)
+
+
+def test_layers_drawn_together_see_what_they_would_see_drawn_one_by_one():
+    layers = {n: Groups(k, 1) for n, k in {"a": 9, "b": 144, "c": 17}.items()}
+    for layer in layers.values():
+        layer.p = torch.linspace(0, 0.9, len(layer.p), dtype=torch.float64)
+    rows = {"a": 1, "b": 16, "c": 3}
+    together, one = (torch.Generator().manual_seed(5) for _ in range(2))
+    for _ in range(3):
+        wanted = {n: draw({n: layer}, one, rows)[n] for n, layer in layers.items()}
+        found = draw(layers, together, rows)
+        assert all(torch.equal(found[n], wanted[n]) for n in layers)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +216,7 @@ def test_the_equal_tier_spaces_updates_or_raises_a_and_the_paper_tier_does_neith
     assert SPP.pace(trainer("equal", 2000), 4)[:3] == (0.5, 3, 0.05)
     epochs, t, A, _ = SPP.pace(trainer("equal", 132), 4)
     assert (epochs, t, A) == (0.5, 1, pytest.approx(0.25))
-    assert SPP.pace(trainer("equal", 4), 4).A == 1
+    assert SPP.pace(trainer("equal", 4), 4)[2] == 1
 
 
 def test_the_paper_tier_prunes_until_it_is_done_and_then_retrains_in_full(digits):
@@ -243,6 +264,19 @@ def test_what_only_columns_have_is_refused_for_channels(wrong):
         make("spp", {"pattern": "channel", **wrong})
 
 
+def test_history_is_refused_for_the_mean_of_ranks_by_name():
+    with pytest.raises(MethodError, match="history is for ranking: l1"):
+        make("spp", {"ranking": "mean_rank", "history": 0.9})
+
+
+def test_clean_up_refuses_a_net_that_cannot_be_traced_before_it_is_trained(digits):
+    trainer, method = mock.Mock(shape=digits.shape), make("spp", {"clean_up": True})
+    refused = mock.patch.object(channels, "groups", side_effect=channels.SurgeryError("no trace"))
+    with refused, pytest.raises(channels.SurgeryError, match="no trace"):
+        next(method.compress(torch.nn.Linear(4, 2), trainer))
+    trainer.fit.assert_not_called()
+
+
 def test_the_figure_draws_the_states_of_history(digits, tmp_path, monkeypatch):
     import json
 
@@ -263,6 +297,6 @@ def test_the_figure_draws_the_states_of_history(digits, tmp_path, monkeypatch):
     for file in tmp_path.glob("*.parquet"):
         file.unlink()  # from CSV alone
     monkeypatch.setattr(style, "message", lambda *_: pytest.fail("nothing to draw"))
-    assert [file.name for file in draw("spp", tmp_path, tmp_path)] == ["spp.pdf", "spp.png"]
+    assert [file.name for file in draw_figure("spp", tmp_path, tmp_path)] == ["spp.pdf", "spp.png"]
     states = spp.states(tidy.read(tmp_path, "runs"), tidy.read(tmp_path, "history"))
     assert len(spp.chosen(states)) == spp.LAYERS

@@ -20,6 +20,7 @@ from bench.suite import validate
 from bench.surgery import PatternError, prunable
 from bench.surgery.allocation import AllocationError
 from bench.surgery.layers import parts
+from bench.surgery.probe import SurgeryError
 from bench.surgery.store import digest, load, save
 from tests.configs import changed
 from tests.contract_bench import Bench
@@ -30,9 +31,10 @@ def digits():
     return data.load("digits", data.root(None))
 
 
-def untrained(net: nn.Module, shape: tuple[int, ...], **params) -> nn.Module:
-    """What the method makes of `net` before training."""
-    trainer = mock.Mock(shape=shape, generator=lambda: torch.Generator().manual_seed(0))
+def untrained(net: nn.Module, shape: tuple[int, ...], weights=None, **params) -> nn.Module:
+    """What the method makes of `net`, with the checkpoint `weights`, before training."""
+    stream = torch.Generator().manual_seed(0)
+    trainer = mock.Mock(shape=shape, generator=lambda: stream, **{"spec.weights": weights})
     return next(make("tensor_cnn", params).compress(copy.deepcopy(net), trainer))
 
 
@@ -97,6 +99,8 @@ def test_modes_ranks_and_the_linear_switch_choose_the_layers():
         ("lenet5", {"density": 0.5, "linear": False}, "fc1.weight: a linear layer"),
         ("lenet5", {"density": "auto", "rank": {"fc3.weight": 2}}, "'fc3.weight': no such weight"),
         ("lenet5", {"density": "auto", "rank": {"fc2.weight": 2}}, "fc2.weight.*classifier"),
+        ("lenet5", {"density": "auto", "rank": {"conv1.weight": 17}}, r"17 .*nothing: 527 >= 500"),
+        ("lenet5", {"density": "auto", "rank": 400}, "rank 400 makes no layer smaller"),
         ("lenet300", {"density": "auto", "mode": "rank1"}, "mode rank1 makes no layer smaller"),
         ("lstm", {"density": 0.5}, "LSTM is no plain convolution"),
     ],
@@ -116,12 +120,32 @@ def test_nets_and_densities_out_of_reach_are_refused(arch, params, reason):
         ({"rank": 3}, "density must be"),
         ({"rank": 3, "mode": "rank1", "density": "auto"}, "mode rank1 has none"),
         ({"rank": 0, "density": "auto"}, "rank"),
+        ({"rank": {}, "density": "auto"}, "rank.* at least 1 item"),
         ({"mode": "tucker"}, "mode"),
     ],
 )
 def test_parameters_that_promise_what_they_cannot_keep_are_refused(params, reason):
     with pytest.raises(MethodError, match=reason):
         make("tensor_cnn", params)
+
+
+def test_trained_weights_and_a_bare_layer_are_refused():
+    net = nn.Conv2d(3, 8, 3)
+    with pytest.raises(SurgeryError, match="discard the trained kernels"):
+        untrained(nn.Sequential(net), (3, 8, 8), weights="net.pth", density=0.5)
+    with pytest.raises(SurgeryError, match="bare Conv2d"):
+        untrained(net, (3, 8, 8), density=0.5)
+
+
+@pytest.mark.parametrize(("tied", "reason"), [("weight", "share it"), ("bias", "share its bias")])
+def test_layers_that_share_a_tensor_stay_dense(tied, reason):
+    net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    setattr(net[1], tied, getattr(net[0], tied))
+    model = untrained(net, (8, 9, 9), density="auto", rank=2)
+    assert [type(layer) for layer in model] == [nn.Conv2d, nn.Conv2d, nn.Sequential]
+    assert getattr(model[1], tied) is getattr(model[0], tied)
+    with pytest.raises(PatternError, match=reason):
+        untrained(net, (8, 9, 9), density="auto", rank={"0.weight": 2})
 
 
 def test_controls_copy_the_number_of_weights_of_each_layers_factors(tmp_path):

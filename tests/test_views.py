@@ -51,7 +51,9 @@ def test_a_channel_that_is_not_seen_is_as_good_as_removed(digits, arch):
     images = digits.normalise(next(digits.test.batches(8))[0])
     own = dict(model.named_parameters())
     seen = torch.func.functional_call(model, own | view.seen(own, keep), images)
-    smaller = view.without(keep).eval()(images)
+    net, masks = view.without(keep)
+    assert masks == Masks()  # what is gone needs none
+    smaller = net.eval()(images)
     assert torch.allclose(seen, smaller, atol=1e-5)
     assert not torch.allclose(model(images), smaller, atol=1e-3)
 
@@ -73,9 +75,33 @@ def test_every_layer_loses_its_share_and_all_together_the_density(digits):
         view.kept(0.001, own)
 
 
-def test_masks_of_columns_hold_them_and_channels_have_none(digits):
+def test_without_columns_they_are_zero_and_the_masks_hold_them(digits):
     model = Bench(digits, "resnet8", "magnitude").initial()
-    keep = {"conv1.weight": torch.arange(9) < 4}
-    masks = Columns(model, digits.shape).masks(keep)
+    net, masks = Columns(model, digits.shape).without({"conv1.weight": torch.arange(9) < 4})
+    assert net is model
+    assert list(masks) == ["conv1.weight"]
     assert masks["conv1.weight"].flatten(1).sum(0).tolist() == [16] * 4 + [0] * 5
-    assert Channels(model, digits.shape).masks(keep) == Masks()
+    assert torch.equal(prunable(net)["conv1.weight"] != 0, masks["conv1.weight"])
+
+
+@pytest.mark.parametrize("kind", [Columns, Channels])
+def test_levels_of_all_layers_are_refused_where_they_miss_the_density(digits, kind):
+    """By more than a unit; with a set to spare the search may be a quarter off."""
+    model = Bench(digits, "lenet300", "magnitude").initial()
+    view, total = kind(model, digits.shape), sum(w.numel() for w in prunable(model).values())
+    fixed = {n: k // 2 for n, k in view.sizes.items()}
+    net, _ = view.without({n: torch.arange(k) < fixed[n] for n, k in view.sizes.items()})
+    reached = sum(int(w.count_nonzero()) for w in prunable(net).values()) / total
+    assert view.kept(reached, fixed) == fixed
+    with pytest.raises(PatternError, match=rf"density {1.1 * reached:g} is out of reach: .*own"):
+        view.kept(1.1 * reached, fixed)
+
+
+@pytest.mark.parametrize("kind", [Columns, Channels])
+def test_norms_are_those_of_the_layers_asked_for(digits, kind):
+    model = Bench(digits, "lenet300", "magnitude").initial()
+    view = kind(model, digits.shape)
+    (name, weight), *_ = prunable(model).items()
+    found = view.norms([name])
+    assert list(found) == [name]
+    assert torch.allclose(found[name], weight.detach().abs().sum(0 if kind is Columns else 1))

@@ -2,13 +2,16 @@
 
 A group is a row of n candidates of which exactly k survive; all groups of a layer have one k. The
 masks are made from `chosen` (groups, n), of any type, so gradients pass.
+
+An output is an entry of the stored weight's first axis: of a recurrent layer one of a gate, of a
+transposed convolution, which stores (in, out / groups, *kernel), an input.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -18,7 +21,7 @@ from bench.surgery import channels
 from bench.surgery.allocation import round_counts
 from bench.surgery.layers import prunable
 from bench.surgery.patterns import PatternError
-from bench.surgery.prune import density_of
+from bench.surgery.prune import Uneven, channel_counts
 
 Granularity = Literal["output", "tap", "filter", "kernel"]
 """What competes in a group.
@@ -38,6 +41,10 @@ class Candidates(Protocol):
     @property
     def n(self) -> int:
         """Candidates in each."""
+
+    @property
+    def tiles(self) -> int:
+        """Groups that one row is cut into; they follow each other."""
 
     def masks(self, chosen: Tensor) -> dict[str, Tensor]:
         """Weight -> factors that broadcast to its shape, for `chosen` (groups, n)."""
@@ -73,9 +80,14 @@ class Weights:
         return self.tile or self.rows[1]
 
     @property
+    def tiles(self) -> int:
+        """Groups in a row."""
+        return self.rows[1] // self.n
+
+    @property
     def groups(self) -> int:
         """Groups in the layer."""
-        return self.rows[0] * (self.rows[1] // self.n)
+        return self.rows[0] * self.tiles
 
     @property
     def step(self) -> int:
@@ -102,32 +114,28 @@ class Weights:
 
 @dataclass(frozen=True)
 class Channels:
-    """Coupled channels, as one group; `shapes`: of every parameter.
+    """`n` coupled channels, as one group; `shapes`: of every parameter.
+
+    `readers`: where the channels are read, indices on the device of the masks.
 
     The masks are those of the weights that read the channels, which is to multiply the feature maps
     themselves. Masks on what makes a channel would not do: behind a batch norm whose scale is
     masked, a channel that is not chosen gets no gradient, and never comes back.
     """
 
-    group: channels.Group
+    n: int
+    readers: tuple[channels.Slice, ...]
     shapes: Mapping[str, tuple[int, ...]]
     groups: int = 1
-
-    @property
-    def n(self) -> int:
-        """Channels."""
-        return self.group.size
+    tiles: int = 1
 
     def masks(self, chosen: Tensor) -> dict[str, Tensor]:
         """`chosen` (1, channels) along the input axis of every weight that reads them."""
         found: dict[str, Tensor] = {}
-        for place in self.group.slices:
-            if place.output:
-                continue
+        for place in self.readers:
             shape = self.shapes[place.name]
-            index = place.index.to(chosen.device)
             along = chosen.new_ones(shape[place.axis]).index_put(
-                (index.flatten(),), chosen.view(-1, 1).expand(index.shape).flatten()
+                (place.index.flatten(),), chosen.view(-1, 1).expand(place.index.shape).flatten()
             )
             along = along.view([-1 if axis == place.axis else 1 for axis in range(len(shape))])
             found[place.name] = found[place.name] * along if place.name in found else along
@@ -140,12 +148,13 @@ def weights(
     *,
     tile: int = 0,
     tiles: int = 1,
-    uneven: Literal["refuse", "dense"] = "refuse",
+    uneven: Uneven = "refuse",
 ) -> dict[str, Weights]:
     """The groups of every prunable weight, in tiles of length `tile` or `tiles` to a row.
 
-    A weight without 2-D kernels (linear, recurrent; of taps also 1x1) is grouped by output. Raises
-    `PatternError` where tiles are longer than a row, or do not divide it and `uneven` refuses.
+    A weight without 2-D kernels (linear, recurrent; of taps also 1x1) is grouped by output. Where
+    tiles do not divide a row, what is left over stays dense, and a layer whose rows are shorter
+    than a tile stays dense as a whole, or, if `uneven` refuses, `PatternError` is raised.
     """
     found = {}
     for name, weight in prunable(model).items():
@@ -154,13 +163,15 @@ def weights(
         whole = Weights(name, shape, granularity if kernels else "output")
         row = whole.rows[1]
         length = tile or row // tiles
-        if not 1 <= length <= row or (row % length and uneven == "refuse"):
+        fits = 1 <= length <= row
+        if uneven == "refuse" and not (fits and row % length == 0):
             asked = f"{tiles} tiles" if not tile else f"tiles of {tile}"
             raise PatternError(
-                f"layer {name!r}: its rows of {row} candidates cannot be cut into {asked}"
-                + ("; uneven: dense keeps what is left over" if length in range(1, row) else "")
+                f"layer {name!r}: its rows of {row} candidates cannot be cut into {asked}; "
+                "uneven: dense keeps what is left over"
             )
-        found[name] = Weights(name, shape, whole.granularity, length)
+        if fits:
+            found[name] = Weights(name, shape, whole.granularity, length)
     return found
 
 
@@ -193,32 +204,13 @@ def coupled(
     """
     found = channels.groups(model, shape)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    return {g.name: Channels(g, shapes) for g in found}, channel_counts(model, found, density)
-
-
-def channel_counts(model: nn.Module, found: list[channels.Group], density: float) -> dict[str, int]:
-    """Channels that each group keeps, the same fraction everywhere, at least 1.
-
-    The fraction that leaves the density of weights nearest to `density`: a channel takes weights of
-    its readers with it. Raises `PatternError` if that is a quarter of `density` away.
-    """
-    sizes = {g.name: g.size for g in found}
-    tried: dict[float, dict[str, int]] = {}
-
-    def away(fraction: float) -> float:
-        wanted = {name: fraction * size for name, size in sizes.items()}
-        tried[fraction] = k = round_counts(wanted, sizes, dict.fromkeys(sizes, 1))
-        keep = {name: torch.arange(size) < k[name] for name, size in sizes.items()}
-        return density_of(model, found, keep) - density
-
-    low, high = 0.0, 1.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (middle, high) if away(middle) < 0 else (low, middle)
-    error, best = min((abs(away(fraction)), fraction) for fraction in (low, high))
-    if error > 0.25 * density:
-        raise PatternError(
-            f"density {density:g} is out of reach by removing channels; "
-            f"the nearest is {error:.4f} away"
+    device = next(model.parameters()).device
+    sets: dict[str, Candidates] = {}
+    for group in found:
+        readers = tuple(
+            replace(place, index=place.index.to(device))
+            for place in group.slices
+            if not place.output
         )
-    return tried[best]
+        sets[group.name] = Channels(group.size, readers, shapes)
+    return sets, channel_counts(model, found, density)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -168,39 +169,60 @@ def remove_channels(
 ) -> nn.Module:
     """A smaller copy of `model` without its worst channels.
 
-    As near to `density` as whole channels allow. The density counts weights, and a channel takes
-    weights of its own layer and of its readers with it, so the fraction of channels that gives it
-    is searched for. Every group of coupled channels keeps at least one. `allocation` may be a
-    function from that fraction to the channels that each group keeps.
+    As near to `density` as whole channels allow; every group of coupled channels keeps at least
+    one. `allocation`: a rule, the channels of each group, or as `counts` of `channel_counts`.
     """
     groups = channels.groups(model, shape)
     units = {g.name: channels.scores(g, scores) / weights_per_unit(g, model) for g in groups}
     if isinstance(allocation, dict):
-        return channels.shrink(
-            model, shape, {n: keep_top(s, max(1, allocation.get(n, 1))) for n, s in units.items()}
-        )
-    shapes = {g.name: tuple(prunable(model)[g.producers[0]].shape) for g in groups}
+        kept = {n: max(1, allocation.get(n, 1)) for n in units}
+    else:
+        if not callable(allocation):
+            shapes = {g.name: tuple(prunable(model)[g.producers[0]].shape) for g in groups}
+            one = dict.fromkeys(units, 1)
+            allocation = partial(allocate, units, one, shapes, rule=allocation)
+        kept = channel_counts(model, groups, density, allocation)
+    return channels.shrink(model, shape, {n: keep_top(s, kept[n]) for n, s in units.items()})
 
-    def kept(fraction: float) -> dict[str, Tensor]:
-        if callable(allocation):
-            counts = allocation(fraction)
-        else:
-            counts = allocate(units, dict.fromkeys(units, 1), shapes, fraction, allocation)
-        return {n: keep_top(s, max(1, counts[n])) for n, s in units.items()}
+
+def channel_counts(
+    model: nn.Module,
+    groups: list[channels.Group],
+    density: float,
+    counts: Callable[[float], dict[str, int]] | None = None,
+) -> dict[str, int]:
+    """Channels that each group keeps, at least 1, to leave nearest to `density` of the weights.
+
+    A channel takes weights of its own layers and of its readers with it, so the fraction of
+    channels that gives the density is searched for. `counts`: what each group keeps at a fraction;
+    by default that fraction of every group. Raises `PatternError` if the nearest is a quarter of
+    `density` away.
+    """
+    tried: dict[float, dict[str, int]] = {}
+
+    def away(fraction: float) -> float:
+        wanted = counts(fraction) if counts else even_counts(groups, fraction)
+        tried[fraction] = {g.name: min(g.size, max(1, wanted[g.name])) for g in groups}
+        return density_of(model, groups, tried[fraction]) - density
 
     low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if density_of(model, groups, kept(middle)) < density else (low, middle)
-        )
-    reached, best = min((abs(density_of(model, groups, kept(f)) - density), f) for f in (low, high))
-    if reached > 0.25 * density:
+        low, high = (middle, high) if away(middle) < 0 else (low, middle)
+    error, best = min((abs(away(fraction)), fraction) for fraction in (low, high))
+    if error > 0.25 * density:
         raise PatternError(
             f"density {density:g} is out of reach by removing channels; "
-            f"the nearest is {reached:.4f} away"
+            f"the nearest is {error:.4f} away"
         )
-    return channels.shrink(model, shape, kept(best))
+    return tried[best]
+
+
+def even_counts(groups: list[channels.Group], fraction: float) -> dict[str, int]:
+    """The same fraction of every group's channels, by largest remainder, at least 1."""
+    sizes = {g.name: g.size for g in groups}
+    wanted = {name: fraction * size for name, size in sizes.items()}
+    return round_counts(wanted, sizes, dict.fromkeys(sizes, 1))
 
 
 def weights_per_unit(group: channels.Group, model: nn.Module) -> float:
@@ -212,16 +234,16 @@ def weights_per_unit(group: channels.Group, model: nn.Module) -> float:
     return sum(weights[name].numel() for name in group.producers) / group.size
 
 
-def density_of(model: nn.Module, groups: list[channels.Group], keep: dict[str, Tensor]) -> float:
-    """Fraction of the prunable weights of `model` that is left.
+def density_of(model: nn.Module, groups: list[channels.Group], kept: Mapping[str, int]) -> float:
+    """Fraction of the prunable weights of `model` that is left once groups keep `kept` channels.
 
-    Left, that is, once the units that `keep` does not keep are removed.
+    Which ones does not matter: every channel of a group has as many places in each tensor.
     """
-    ones = copy.deepcopy(model)
-    weights = prunable(ones)
-    for weight in weights.values():
-        weight.data.fill_(1)
-    channels.mask(ones, groups, keep)
-    return sum(int(w.count_nonzero()) for w in weights.values()) / sum(
-        w.numel() for w in weights.values()
-    )
+    weights = prunable(model)
+    left = {name: list(weight.shape) for name, weight in weights.items()}
+    for group in groups:
+        for place in group.slices:
+            if place.name in left:
+                gone = group.size - kept[group.name]
+                left[place.name][place.axis] -= gone * place.index.shape[1]
+    return sum(map(math.prod, left.values())) / sum(w.numel() for w in weights.values())

@@ -2,15 +2,17 @@
 
 The values of a quantised weight are exact: the gradient's path adds zero to them.
 
-| kind | a kept weight becomes, mode `ste` | mode `author`, the code of DPP's authors |
+| kind | a kept weight becomes | in the code of DPP's authors |
 | --- | --- | --- |
-| int8 | round(c w) / c, c = 127.5 / max w | round(c w), with the gradient of c h(w) |
-| ternary | 0 below 0.7 mean w, else -a or a, a = mean of those | the same, of h(w) |
-| binary | -a or a, a = mean w | -1 or 1, of h(w) |
+| int8 | round(c w) / c, c = 127.5 / max w, at most 127 levels up and down | round(c w), up to 128 |
+| ternary | 0 below 0.7 mean w, else -a or a, a = mean of those | not there |
+| binary | -a or a, a = mean w | -1 or 1 |
 
-Maxima, means and thresholds are those of |w|, over the kept weights of the tensor;
-h(w) = clip(0.4 w, -1, 1), Keras' hard tanh. Ternary: Li and Liu, "Ternary Weight Networks", 2016;
-the scale of binary: Rastegari et al., "XNOR-Net", ECCV 2016 (both from memory).
+Maxima, means and thresholds are those of |w|, over the kept weights of the tensor. The gradient is
+that of w (mode `ste`), or of the authors' h(w) = clip(0.4 w, -1, 1), Keras' hard tanh (mode
+`author`). Their integer scale is not kept in either mode: nets without normalisation do not train
+on it. Ternary: Li and Liu, "Ternary Weight Networks", 2016; the scale of binary: Rastegari et al.,
+"XNOR-Net", ECCV 2016 (both from memory).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from torch import Tensor
 
 Kind = Literal["int8", "ternary", "binary"]
 Mode = Literal["ste", "author"]
+"""The gradient that passes the rounding: slope 1 everywhere, or the authors' h."""
 
 SLOPE = 0.4
 LEVEL = 127
@@ -42,22 +45,22 @@ def quantise(weight: Tensor, kind: Kind, mask: Tensor | None = None, mode: Mode 
     ones = torch.ones_like(weight) if mask is None else mask.expand_as(weight)
     if kind == "binary":
         # the sign first: a masked weight has none
-        return _through(binary(weight, ones, mode), weight, mode) * ones
+        return _through(binary(weight, ones), weight, mode) * ones
     masked = weight * ones
-    if kind == "ternary":
-        return _through(ternary(masked, ones), masked, mode)
-    scale = 127.5 / masked.detach().abs().max().clamp_min(torch.finfo(weight.dtype).tiny)
-    levels = torch.round(scale * masked.detach()).clamp(-LEVEL, LEVEL)
-    if mode == "author":
-        return _exact(levels, scale * surrogate(masked))
-    return _exact(levels / scale, masked)
+    return _through((ternary if kind == "ternary" else int8)(masked, ones), masked, mode)
 
 
 @torch.no_grad()
-def binary(weight: Tensor, mask: Tensor, mode: Mode = "ste") -> Tensor:
+def int8(weight: Tensor, mask: Tensor) -> Tensor:
+    """The nearest of 255 levels, the largest |w| being half a level beyond the last."""
+    scale = 127.5 / (weight * mask).abs().max().clamp_min(1e-30)  # of zeros: finite
+    return torch.round(scale * weight).clamp(-LEVEL, LEVEL) / scale
+
+
+@torch.no_grad()
+def binary(weight: Tensor, mask: Tensor) -> Tensor:
     """The sign of every weight, zero counting as positive, times a."""
-    signs = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
-    return signs if mode == "author" else signs * _mean(weight.abs(), mask)
+    return torch.where(weight < 0, -1.0, 1.0).to(weight.dtype) * _mean(weight.abs(), mask)
 
 
 @torch.no_grad()
@@ -73,9 +76,6 @@ def _mean(size: Tensor, counted: Tensor) -> Tensor:
 
 
 def _through(values: Tensor, weight: Tensor, mode: Mode) -> Tensor:
-    return _exact(values, surrogate(weight) if mode == "author" else weight)
-
-
-def _exact(values: Tensor, path: Tensor) -> Tensor:
-    """`values`, with the gradient of `path`."""
+    """`values`, with the gradient of `weight` or of its surrogate."""
+    path = surrogate(weight) if mode == "author" else weight
     return values + (path - path.detach())

@@ -17,7 +17,8 @@ Relaxation = Literal["softmax", "softmax_by_index", "sigmoid"]
 """What stands for the k draws in the backward pass.
 
 softmax: each draw is a softmax over what is not yet drawn, in the order of the draws;
-softmax_by_index: the winners in the order of their indices; sigmoid: element by element.
+softmax_by_index: the winners in the order of their indices; sigmoid: element by element, the
+winners leaving in the order of the draws. DPP's authors remove them by index in both of theirs.
 """
 
 

@@ -1,14 +1,15 @@
 """A net as it would be without some of its groups, for methods that draw or learn who goes.
 
-A group is a column of a layer's matrix, one input tap of all outputs, or a channel with all that
-belongs to it (see `channels`). Nothing is changed: `seen` gives what a forward pass should use in
-the place of the parameters (`trainer.fit(through=...)`), so gradients reach the stored ones.
+A group is a column of a layer's matrix (see `patterns` for what that is), or a channel with all
+that belongs to it (see `channels`). Nothing is changed: `seen` gives what a forward pass should use
+in the place of the parameters (`trainer.fit(through=...)`), so gradients reach the stored ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,15 @@ from bench.surgery.allocation import round_counts
 from bench.surgery.layers import prunable
 from bench.surgery.masks import Masks, magnitudes
 from bench.surgery.patterns import Pattern, PatternError, expand
-from bench.surgery.prune import remove_channels
+from bench.surgery.prune import channel_counts, density_of, even_counts
 
 
 class Columns:
-    """The columns of every prunable weight; a layer is named by its weight."""
+    """The columns of every prunable weight; a layer is named by its weight.
+
+    One input tap of all outputs; of a transposed, grouped or depthwise convolution, and of a
+    recurrent layer, what `patterns` says.
+    """
 
     def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
         """`shape`: of one input (C, H, W); columns do not need it, `Channels` does."""
@@ -33,7 +38,8 @@ class Columns:
     def kept(self, density: float, fixed: Mapping[str, int]) -> dict[str, int]:
         """Columns that each layer keeps at this density of weights: `fixed` ones, else even.
 
-        Raises `PatternError` if the other layers cannot make up for what `fixed` keeps.
+        Raises `PatternError` if the other layers cannot make up for what `fixed` keeps, or if there
+        are none and it misses the density by more than a column.
         """
         heights = {n: len(w) for n, w in self.weights.items()}
         free = {n: k for n, k in self.sizes.items() if n not in fixed}
@@ -49,26 +55,27 @@ class Columns:
         even = round_counts({n: left / room * k for n, k in free.items()}, free, heights)
         return {**fixed, **even}
 
-    def norms(self) -> dict[str, Tensor]:
-        """L1 norm of every column, (columns,) on the CPU."""
-        return {n: w.detach().abs().flatten(1).sum(0).cpu() for n, w in self.weights.items()}
+    def norms(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """L1 norm of every column of these layers, (columns,) on the CPU."""
+        weights = {n: self.weights[n].detach() for n in names}
+        return moved({n: w.abs().flatten(1).sum(0) for n, w in weights.items()}, "cpu")
 
     def masks(self, keep: Mapping[str, Tensor]) -> Masks:
-        """The masks that hold columns at zero for good; `keep`: bool (columns,)."""
+        """The masks that hold all but the columns to `keep` (bool, (columns,)) at zero."""
         column = Pattern("column")
-        shapes = {n: tuple(self.weights[n].shape) for n in keep}
-        return Masks(
-            {n: expand(k.to(self.weights[n].device), shapes[n], column) for n, k in keep.items()}
-        )
+        kept = {n: k.to(self.weights[n].device) for n, k in keep.items()}
+        return Masks({n: expand(k, tuple(self.weights[n].shape), column) for n, k in kept.items()})
 
-    def without(self, keep: Mapping[str, Tensor]) -> nn.Module:
-        """The net itself, with the columns that are not kept at zero."""
-        self.masks(keep).apply_(self.model)
-        return self.model
+    def without(self, keep: Mapping[str, Tensor]) -> tuple[nn.Module, Masks]:
+        """The net itself with the other columns at zero, and the masks that hold them there."""
+        masks = self.masks(keep)
+        masks.apply_(self.model)
+        return self.model, masks
 
     def seen(self, own: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights times `keep`: (1, columns), or (outputs, columns) for single weights."""
-        return {n: own[n] * k.to(own[n]).view(-1, *own[n].shape[1:]) for n, k in keep.items()}
+        """The weights times `keep`: of (columns,) entries, or of a weight's in its own order."""
+        kept = moved(keep, next(iter(own.values())).device)
+        return {n: own[n] * k.to(own[n]).view(-1, *own[n].shape[1:]) for n, k in kept.items()}
 
 
 class Channels:
@@ -80,53 +87,72 @@ class Channels:
         self.groups = {group.name: group for group in channels.groups(model, shape)}
         self.sizes = {n: group.size for n, group in self.groups.items()}
         self.linear = {n for n, g in self.groups.items() if weights[g.producers[0]].dim() < 3}
+        parameters = dict(model.named_parameters())
+        self.places: dict[tuple[str, int], list[tuple[str, Tensor]]] = defaultdict(list)
+        for group in self.groups.values():
+            for place in group.slices:
+                if place.name in parameters:  # not a running statistic
+                    index = place.index.to(parameters[place.name].device)
+                    self.places[place.name, place.axis].append((group.name, index))
 
     def kept(self, density: float, fixed: Mapping[str, int]) -> dict[str, int]:
         """Channels that each set keeps: `fixed` ones, else even; nearest to the density of weights.
 
-        Raises `PatternError` if that is out of reach.
+        Raises `PatternError` if that is out of reach; where all sets are fixed, if they miss it by
+        more than a channel.
         """
-        kept: dict[str, int] = {}
+        groups = list(self.groups.values())
+        if set(fixed) < set(self.sizes):
+            return channel_counts(
+                self.model, groups, density, lambda part: {**even_counts(groups, part), **fixed}
+            )
+        reached = density_of(self.model, groups, fixed)
+        less = [density_of(self.model, groups, {**fixed, n: k - 1}) for n, k in fixed.items()]
+        if abs(reached - density) > reached - min(less):
+            raise PatternError(
+                f"density {density:g} is out of reach: every set of channels has a level of its "
+                f"own, and together they keep {reached:.4f}"
+            )
+        return dict(fixed)
 
-        def allocation(fraction: float) -> dict[str, int]:
-            one = dict.fromkeys(self.sizes, 1)
-            even = round_counts({n: fraction * k for n, k in self.sizes.items()}, self.sizes, one)
-            kept.update({**even, **fixed})
-            return dict(kept)
-
-        # the search ends with its choice; which channels go does not change what they weigh
-        remove_channels(self.model, magnitudes(self.model), density, allocation, self.shape)
-        return kept
-
-    def norms(self) -> dict[str, Tensor]:
-        """L1 norm of the weights that make each channel, (channels,) on the CPU."""
+    def norms(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """L1 norm of the weights that make each channel of these sets, (channels,) on the CPU."""
         sizes = magnitudes(self.model)
-        return {n: channels.scores(group, sizes).cpu() for n, group in self.groups.items()}
+        return moved({n: channels.scores(self.groups[n], sizes) for n in names}, "cpu")
 
     def masks(self, keep: Mapping[str, Tensor]) -> Masks:
         """None: what is not kept goes, and until then is not seen."""
         return Masks()
 
-    def without(self, keep: Mapping[str, Tensor]) -> nn.Module:
-        """A smaller copy of the net; `keep`: bool (channels,)."""
-        return channels.shrink(self.model, self.shape, keep)
+    def without(self, keep: Mapping[str, Tensor]) -> tuple[nn.Module, Masks]:
+        """A smaller copy of the net, with the channels to `keep` (bool, (channels,)); no masks."""
+        return channels.shrink(self.model, self.shape, keep), Masks()
 
     def seen(self, own: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All that makes or reads a channel, times `keep`: (1, channels)."""
+        """All that makes or reads a channel, times `keep` (channels,)."""
+        kept = moved(keep, next(iter(own.values())).device)
         seen: dict[str, Tensor] = {}
-        for name, kept in keep.items():
-            for place in self.groups[name].slices:
-                tensor = seen.get(place.name, own.get(place.name))
-                if tensor is None:  # a running statistic
-                    continue
-                factor = torch.ones(tensor.shape[place.axis])
-                factor[place.index] = kept.float().view(-1, 1)
-                after = [1] * (tensor.dim() - place.axis - 1)
-                seen[place.name] = tensor * factor.to(tensor).view(-1, *after)
+        for (name, axis), places in self.places.items():
+            tensor = seen.get(name, own.get(name))
+            chosen = [(kept[group], index) for group, index in places if group in kept]
+            if tensor is None or not chosen:
+                continue
+            factor = tensor.new_ones(tensor.shape[axis])
+            for part, index in chosen:
+                factor[index] = part.to(factor).view(-1, 1)
+            seen[name] = tensor * factor.view(-1, *[1] * (tensor.dim() - axis - 1))
         return seen
 
 
 View = Columns | Channels
+
+
+def moved(parts: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+    """The tensors, flat, on `device`, by one transfer."""
+    if not parts:
+        return {}
+    flat = torch.cat([part.flatten() for part in parts.values()]).to(device)
+    return dict(zip(parts, flat.split([part.numel() for part in parts.values()]), strict=True))
 
 
 def levels(
