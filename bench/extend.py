@@ -30,24 +30,28 @@ def extend(published: Path, further: Path, out: Path) -> Path:
             protocols or the machines that latency was measured on differ.
     """
     from bench import figures, tables
+    from bench.tables import measures
 
     check(tidy.read(published, "points"), tidy.read(further, "points"))
     same(tidy.read(published, "latency"), tidy.read(further, "latency"), "device_name")
     (out / "tables").mkdir(parents=True)
-    for name in tidy.SORT:
-        tidy.write(
-            joined(tidy.read(published, name), tidy.read(further, name)), out / "tables", name
-        )
+    held = [name for name in tidy.FIELD_SORT if (published / f"{name}.csv").exists()]
+    for name in (*tidy.SORT, *held):
+        both = joined(tidy.read(published, name), tidy.read(further, name))
+        tidy.write(both, out / "tables", name)
     tables.write(out / "tables", out / "tables")
-    for name in figures.names(tidy.read(out / "tables", "runs")["method"]):
+    runs = tidy.read(out / "tables", "runs")
+    for name in figures.names(runs["method"], measures.tasks(runs)):
         figures.draw(name, out / "tables", out / "figures")
     return out
 
 
 def joined(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `old`, then those of `new` whose run it lacks."""
+    """The rows of `old`, then those of `new` whose run it lacks; of no run, those of `old`."""
     import pandas as pd
 
+    if "run" not in old:
+        return old
     added = new[~new["run"].isin(set(old["run"]))]
     parts = [part.dropna(axis="columns", how="all") for part in (old, added) if len(part)]
     columns = [*old.columns, *(c for c in new.columns if c not in old)]

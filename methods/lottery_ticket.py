@@ -75,7 +75,10 @@ class LotteryTicket(Method):
                 model, trainer.epochs(len(rounds)), lr=trainer.recipe("pretrain").lr, masks=masks
             )
             trainer.log(
-                "round", round=index, density=count / total, validation=trainer.validate(model).score
+                "round",
+                round=index,
+                density=count / total,
+                validation=trainer.validate(model).score,
             )
             yield model
 
