@@ -156,14 +156,14 @@ class Dpp(Method):
         draws, drawn = max(1, round(self.freeze * trainer.steps(epochs))), 0
         adam = torch.optim.Adam(selection.parameters(), lr=self.logit_lr)
         rate = FIRST.get(self.pattern, (5e-5, 0.5))[0] if self.entropy is None else self.entropy
-        held = Masks()
+        held, zeroed = Masks(), False
 
         def tau() -> float:
             return self.temperature(drawn // per_epoch, math.ceil(draws / per_epoch))
 
         def through(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-            if held and self.quantise == "none":
-                return {}  # zeros are where they are stored
+            if zeroed and self.quantise == "none":
+                return {}
             masks = selection.masks(tau() if torch.is_grad_enabled() else None)
             return self.seen(model, parameters, masks)
 
@@ -171,8 +171,9 @@ class Dpp(Method):
             return rate * selection.entropy() if drawn < draws else torch.zeros(())
 
         def on_step(model: nn.Module, step: int) -> None:
-            nonlocal drawn
+            nonlocal drawn, zeroed
             if drawn == draws:
+                zeroed = bool(held)  # in this step the trainer has zeroed the stored weights
                 return
             adam.step()
             adam.zero_grad()
@@ -187,7 +188,6 @@ class Dpp(Method):
                 selection.freeze()
                 if self.pattern != "channel":
                     held.update(selection.held(model))
-                    held.apply_(model)
 
         trainer.fit(model, epochs, through=through, on_step=on_step, penalty=penalty, masks=held)
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from bench import data, models, selection
-from bench.method import MethodError, make
+from bench.method import MethodError, load, make
 from bench.surgery import PatternError, candidates, nonzero, prunable
-from bench.surgery.quantise import quantise
 from bench.surgery.topk import gumbel, relax, straight_through, top
+from bench.training import Training
 from tests import contract_bench
 from tests.contract_bench import Bench
 
@@ -28,6 +28,15 @@ KINDS = (
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits", data.root(None))
+
+
+def recipes(train: float, finetune: float, lr: float = 0.05):
+    """Other trainings than the contract's."""
+    return mock.patch.multiple(
+        contract_bench,
+        TRAIN=contract_bench.TRAIN.model_copy(update={"epochs": train, "lr": lr}),
+        FINETUNE=contract_bench.FINETUNE.model_copy(update={"epochs": finetune}),
+    )
 
 
 def naive(z: Tensor, k: int, tau: float, by_index: bool = False) -> Tensor:
@@ -124,6 +133,10 @@ def test_metrics_have_their_sanity_values():
     assert selection.diversity(alike, 1) == pytest.approx(0, abs=1e-12)
     blocks = torch.eye(3).repeat_interleave(4, 1)  # three neurons, four inputs each of twelve
     assert selection.diversity(blocks, 4) == pytest.approx(1)
+    assert selection.diversity(torch.ones(1, 4) / 2, 2) is None
+    # two rows of two tiles: the first tiles are alike, the second ones disjoint
+    tiled = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]])
+    assert selection.diversity(tiled, 1, tiles=2) == pytest.approx(0.5)
     flat, sure = torch.zeros(2, 8), torch.tensor([[1e3, *[0.0] * 7]])
     assert selection.confidence(flat).tolist() == pytest.approx([0, 0], abs=1e-12)
     assert selection.confidence(sure).tolist() == pytest.approx([1])
@@ -169,6 +182,12 @@ def test_tiles_hold_k_each_and_refuse_or_keep_what_is_left():
     assert (mask[:, :8].view(3, 2, 4).sum(2) == 2).all()
     assert mask[:, 8:].all()
     assert candidates.weights(net, "output", tiles=2)["weight"].n == 5
+    short = nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 3))
+    with pytest.raises(PatternError, match=r"'0.weight'.* 2 .*4 tiles"):
+        candidates.weights(short, "output", tiles=4)
+    assert list(candidates.weights(short, "output", tiles=4, uneven="dense")) == ["1.weight"]
+    with pytest.raises(PatternError, match="all stay dense"):
+        make("dpp", {"tiles": 9, "uneven": "dense"}).layout.groups(short, (2,), 0.5)
 
 
 @pytest.mark.parametrize("params", KINDS[:-1])
@@ -176,7 +195,7 @@ def test_tiles_hold_k_each_and_refuse_or_keep_what_is_left():
 @pytest.mark.parametrize("arch", ["resnet8", "lstm", "lenet300"])
 def test_counts_reach_the_density_to_within_a_group(digits, arch, density, params):
     net = models.build(arch, digits.shape, digits.classes)
-    found, k = make("dpp", {"density": density, **params}).groups(net, digits.shape)
+    found, k = make("dpp", params).layout.groups(net, digits.shape, density)
     total = sum(w.numel() for w in prunable(net).values())
     masks = {}
     for name, c in found.items():
@@ -189,39 +208,7 @@ def test_counts_reach_the_density_to_within_a_group(digits, arch, density, param
 def test_an_impossible_density_is_refused(digits):
     net = models.build("lenet300", digits.shape, digits.classes)
     with pytest.raises(PatternError, match="at least one of each group"):
-        make("dpp", {"density": 1e-3}).groups(net, digits.shape)
-
-
-def test_int8_has_255_levels_and_the_author_s_scale():
-    weight = torch.randn(50_000, generator=torch.Generator().manual_seed(0))
-    weight[7] = -5.0
-    levels = quantise(weight, "int8", mode="author")
-    assert torch.equal(levels, torch.round(127.5 / 5 * weight).clamp(-127, 127))
-    assert len(quantise(torch.linspace(-5, 5, 9999), "int8").unique()) == 255
-    assert (quantise(weight, "int8") - weight).abs().max() <= 0.5 / 25.5 + 1e-6
-
-
-def test_ternary_and_binary_values():
-    weight = torch.tensor([3.0, -1.0, 0.1, -2.0, 9.0])
-    mask = torch.tensor([1.0, 1, 1, 1, 0])
-    a = 2.5  # the mean of 3 and 2; 0.7 times the mean of 3, 1, .1, 2 is 1.07
-    assert quantise(weight, "ternary", mask).tolist() == [a, 0, 0, -a, 0]
-    b = 6.1 / 4
-    assert quantise(weight, "binary", mask).tolist() == pytest.approx([b, -b, b, -b, 0])
-    assert quantise(weight, "binary", mask, "author").tolist() == [1, -1, 1, -1, 0]
-
-
-@pytest.mark.parametrize("kind", ["int8", "ternary", "binary"])
-@pytest.mark.parametrize("mode", ["ste", "author"])
-def test_gradients_pass_the_rounding(kind, mode):
-    """Slope 1; the authors' 0.4 (int8: times c) up to |w| = 2.5 and none beyond."""
-    weight = torch.tensor([0.5, -2.4, 2.6, 5.1, 1.0], requires_grad=True)
-    mask = torch.tensor([1.0, 1, 1, 1, 0], requires_grad=True)
-    quantise(weight, kind, mask, mode).sum().backward()
-    c = 127.5 / 5.1 if kind == "int8" else 1.0
-    slope = [1, 1, 1, 1, 0] if mode == "ste" else [0.4 * c, 0.4 * c, 0, 0, 0]
-    assert weight.grad.tolist() == pytest.approx(slope)
-    assert mask.grad[4] != 0  # what is pruned tells its logit what it would be worth
+        make("dpp", {}).layout.groups(net, digits.shape, 1e-3)
 
 
 def sums(layer: candidates.Candidates, mask: Tensor) -> Tensor:
@@ -240,32 +227,45 @@ def sums(layer: candidates.Candidates, mask: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("params", KINDS, ids=str)
 def test_every_group_keeps_exactly_k_at_every_step_of_a_training(digits, params):
-    bench = Bench(digits, "resnet8", "dpp", freeze=0.5, **params)
-    found, k = bench.method.groups(bench.initial(), digits.shape)
-    seen: list[dict[str, Tensor]] = []
-    real = type(bench.method).seen
+    drawn: list[dict[str, Tensor]] = []
+    stored: list[dict[str, Tensor]] = []
+    seen, update = load("dpp").seen, Training.update
 
     def spy(self, model, own, masks):
-        seen.append({name: mask.detach().clone() for name, mask in masks.items()})
-        return real(self, model, own, masks)
+        if torch.is_grad_enabled():
+            drawn.append({name: mask.detach().clone() for name, mask in masks.items()})
+        return seen(self, model, own, masks)
 
-    with mock.patch.object(type(bench.method), "seen", spy):
+    def step(self, model, *rest):
+        done = update(self, model, *rest)
+        stored.append(nonzero(model))
+        return done
+
+    with (
+        recipes(1, 0.5),
+        mock.patch.object(load("dpp"), "seen", spy),
+        mock.patch.object(Training, "update", step),
+    ):
+        bench = Bench(digits, "resnet8", "dpp", freeze=0.5, **params)
+        found, k = bench.method.layout.groups(bench.initial(), digits.shape, bench.method.density)
         points, trainer = bench.points()
-    assert len(seen) >= trainer.step
-    for masks in seen:
+    draws = round(0.5 * trainer.step)
+    for masks in drawn:
         for name, layer in found.items():
             for weight in layer.masks(torch.ones(layer.groups, layer.n)):
                 assert (sums(layer, masks[weight]) == k[name]).all()
-    moved = [any(bool((a[n] != b[n]).any()) for n in a) for a, b in itertools.pairwise(seen)]
-    draws = round(0.5 * trainer.step)
+    moved = [any(bool((a[n] != b[n]).any()) for n in a) for a, b in itertools.pairwise(drawn)]
     assert all(moved[: draws - 1])
-    assert not any(moved[draws + 2 :])
-    if "channel" in params.values():
-        assert len(nonzero(points[0])["conv1.weight"]) < len(
-            nonzero(bench.initial())["conv1.weight"]
-        )
+    left = nonzero(points[0])
+    if "channel" in params.values():  # masked where they are read, so at every step
+        assert len(drawn) == trainer.step
+        assert not any(moved[draws:])
+        assert len(left["conv1.weight"]) < len(nonzero(bench.initial())["conv1.weight"])
     else:
-        assert nonzero(points[0]).kept() == sum(k[n] * c.step + c.free for n, c in found.items())
+        assert left.kept() == sum(k[n] * c.step + c.free for n, c in found.items())
+        assert len(drawn) == draws + 1
+        assert not moved[draws - 1] or not any(moved[draws:])
+        assert all(torch.equal(kept[n], left[n]) for kept in stored[draws:] for n in left)
 
 
 def test_pruned_weights_recover_while_masks_are_drawn(digits):
@@ -280,14 +280,22 @@ def test_pruned_weights_recover_while_masks_are_drawn(digits):
         assert all(0 <= line[c] <= 1 for c in ("confidence", "mask_confidence", "diversity"))
 
 
-@pytest.mark.parametrize("kind", ["int8", "ternary", "binary"])
-@pytest.mark.parametrize("params", [{}, {"pattern": "channel"}], ids=str)
-def test_a_quantised_training_yields_quantised_weights(digits, kind, params):
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("int8", {}), ("ternary", {}), ("binary", {}),
+        ("int8", {"quantiser": "author"}), ("binary", {"quantiser": "author"}),
+        ("int8", {"pattern": "channel"}),
+    ],
+)  # fmt: skip
+def test_a_quantised_training_learns_and_yields_quantised_weights(digits, kind, params):
     bench = Bench(digits, "lenet300", "dpp", quantise=kind, **params)
-    points, _ = bench.points()
+    points, trainer = bench.points()
     for weight in prunable(points[0]).values():
         assert len(weight.unique()) <= {"int8": 255, "ternary": 3, "binary": 3}[kind]
         assert torch.allclose(weight.abs().max(), weight.max().maximum(-weight.min()))
+    if "pattern" not in params:  # chance is 0.1
+        assert trainer.validate(points[0]).top1 > 0.5
 
 
 @pytest.mark.parametrize(
@@ -297,6 +305,9 @@ def test_a_quantised_training_yields_quantised_weights(digits, kind, params):
         ({"granularity": "tap", "pattern": "kernel"}, "granularity 'tap' does not make"),
         ({"pattern": "unstructured"}, "filter makes unstructured"),
         ({"pattern": "channel", "tiles": 2}, "tiles 2"),
+        ({"pattern": "channel", "uneven": "dense"}, "uneven 'dense'"),
+        ({"pattern": "channel", "dense_output": True}, "dense_output"),
+        ({"pattern": "2:4", "dense_output": True}, r"dense_output: .*'\*:4'"),
         ({"noise": -1}, "noise"),
     ],
 )
@@ -305,16 +316,13 @@ def test_what_does_not_fit_together_is_refused(params, match):
         make("dpp", params)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_beats_random_masks_of_the_same_layer_counts(digits, seed):
-    recipes = {"TRAIN": {"epochs": 10, "lr": 0.1}, "FINETUNE": {"epochs": 5}}
-    recipes = {n: getattr(contract_bench, n).model_copy(update=u) for n, u in recipes.items()}
-    with mock.patch.multiple(contract_bench, **recipes):
-        learned = Bench(digits, "lenet300", "dpp", seed, density=0.05)
+def test_beats_random_masks_of_the_same_layer_counts(digits):
+    with recipes(10, 5, lr=0.1):
+        learned = Bench(digits, "lenet300", "dpp", density=0.05)
         points, trainer = learned.points()
         kept = {n: int(m.sum()) for n, m in nonzero(points[-1]).items()}
         control = Bench(
-            digits, "lenet300", "random", seed, density=0.05, allocation=kept, pattern="k-of-n"
+            digits, "lenet300", "random", density=0.05, allocation=kept, pattern="k-of-n"
         )
         controls, other = control.points()
     assert {n: int(m.sum()) for n, m in nonzero(controls[-1]).items()} == kept
