@@ -264,7 +264,7 @@ def test_every_group_keeps_exactly_k_at_every_step_of_a_training(digits, params)
     else:
         assert left.kept() == sum(k[n] * c.step + c.free for n, c in found.items())
         assert len(drawn) == draws + 1
-        assert not moved[draws - 1] or not any(moved[draws:])
+        assert all(torch.equal(m.bool().expand_as(left[n]), left[n]) for n, m in drawn[-1].items())
         assert all(torch.equal(kept[n], left[n]) for kept in stored[draws:] for n in left)
 
 
