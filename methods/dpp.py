@@ -138,10 +138,11 @@ class Dpp(Method):
         if self.rescale:
             selection.rescale_(model)
         self.learn(model, trainer, selection)
-        own = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, value in self.seen(model, own, selection.masks(None)).items():
-                own[name].copy_(value)
+        if self.quantise != "none" or self.pattern != "channel":
+            own = dict(model.named_parameters())
+            with torch.no_grad():
+                for name, value in self.seen(model, own, selection.masks(None)).items():
+                    own[name].copy_(value)
         if self.pattern == "channel":
             keep = {name: kept[0] for name, kept in selection.kept().items()}
             model = channels.shrink(model, trainer.shape, keep)

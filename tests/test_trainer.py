@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import data, method, models, rng, schedule
-from bench import trainer as trainer_module
-from bench.data import Dataset
+from bench.data import Dataset, task
 from bench.run import Work
 from bench.schedule import Batches, factor
 from bench.spec import Recipe, RunSpec
@@ -180,7 +179,7 @@ def test_seconds_inside_a_training_are_counted_once(make) -> None:
 
 def test_validation_is_not_charged_wherever_it_happens(make, monkeypatch) -> None:
     trainer = make()
-    real = trainer_module.accuracy
+    real = task.accuracy
 
     def slow(*arguments: Any) -> Any:
         time.sleep(0.15)
@@ -190,7 +189,7 @@ def test_validation_is_not_charged_wherever_it_happens(make, monkeypatch) -> Non
         if step == 2:
             trainer.validate(model)
 
-    monkeypatch.setattr(trainer_module, "accuracy", slow)
+    monkeypatch.setattr(task, "accuracy", slow)
     started = time.perf_counter()
     trainer.fit(trainer.initial(), on_step=look)  # validates after each of its two epochs, too
     trainer.validate(trainer.initial())
