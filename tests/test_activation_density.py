@@ -251,6 +251,16 @@ def test_a_layer_that_is_added_or_strided_stays():
         bypass(chain, IMAGE, "2.weight")
 
 
+def test_a_norm_behind_the_relu_is_refused_before_anything_changes():
+    chain = nn.Sequential(
+        nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(5), nn.Conv2d(5, 2, 3)
+    )
+    before = [type(layer) for layer in chain]
+    with pytest.raises(SurgeryError, match="does not follow it directly"):
+        bypass(chain, IMAGE, "0.weight")
+    assert [type(layer) for layer in chain] == before
+
+
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(MethodError, match="most 4 must reach"):
         make("activation_density", {"most": 4})

@@ -61,7 +61,9 @@ def _keeps_size(conv: Any) -> bool:
 
 def _reader(after: list[tuple[str, nn.Module]], name: str) -> Any:
     """The layer that reads the convolution `name`, which `after` follows."""
-    for _, layer in after:
+    for place, (_, layer) in enumerate(after):
+        if isinstance(layer, NORMS) and place > 0:
+            raise SurgeryError(f"{name} has a batch norm that does not follow it directly")
         if isinstance(layer, nn.Linear) or (isinstance(layer, CONVOLUTIONS) and layer.groups == 1):
             return layer
         if not isinstance(layer, BETWEEN):
