@@ -200,11 +200,12 @@ class Work:
             if getattr(method, "pattern", "") == "channel":
                 counts = {g.name: g.size for g in channels.groups(other, self.data.shape)}
             else:
-                stored = parts(other, self.initial())
+                dense = self.initial()
+                stored = parts(other, dense)
                 # factors may hold more numbers than the layer that they stand for
                 counts = {
                     n: min(sum(int(p.count_nonzero()) for p in stored[n].values()), w.numel())
-                    for n, w in prunable(self.initial()).items()
+                    for n, w in prunable(dense).items()
                 }
             yield method.model_copy(update={"allocation": counts})
 

@@ -11,13 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench import data, figures
+from bench import data, figures, tidy
 from bench.plan import Plan, expand
 from bench.spec import slug
 from bench.suite import ConfigError, read
 
 TABLES = ("runs", "points", "layers", "history", "latency")
-FIELD_TABLES = ("rollout", "fields", "solver")
+FIELD_TABLES = tuple(tidy.FIELD_SORT)
 """The tidy tables; the latter of suites that predict fields."""
 PAPER_TABLES = {
     "comparison": "comparison",

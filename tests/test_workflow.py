@@ -234,6 +234,5 @@ def test_lint_asks_for_nothing_but_an_environment() -> None:
 def test_the_workflow_knows_every_table_and_figure_and_each_has_a_caption() -> None:
     assert tuple(workflow.PAPER_TABLES) == tables.NAMES
     assert set(workflow.TABLES) == set(tidy.SORT)
-    assert set(workflow.FIELD_TABLES) == set(tidy.FIELD_SORT)
     for caption in (*workflow.PAPER_TABLES.values(), *figures.names()):
         assert (ROOT / "bench" / "report" / f"{caption}.rst").read_text().strip()
