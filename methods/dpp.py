@@ -30,7 +30,7 @@ Deviations from the paper (that is, from its code; all are decisions of this ben
 - The temperature ends with the draws; in the code it may never have left 5.
 - Adam steps the logits whatever steps the weights, at its own rate (`logit_lr`, 50 times
   the code's one Adam, for trainings this short), without weight decay: under SGD the gradients of
-  logits are too small to move them.
+  logits would be too small to move them (judged by their size, not tried).
 - The first weights are divided by the root of their layer's density, so that activations keep their
   variance: nets without normalisation do not start to learn otherwise (`rescale`; the code trains
   with Adam).
