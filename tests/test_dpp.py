@@ -246,7 +246,7 @@ def test_every_group_keeps_exactly_k_at_every_step_of_a_training(digits, params)
         mock.patch.object(load("dpp"), "seen", spy),
         mock.patch.object(Training, "update", step),
     ):
-        bench = Bench(digits, "resnet8", "dpp", freeze=0.5, **params)
+        bench = Bench(digits, "resnet8", "dpp", freeze=0.5, noise=1, **params)
         found, k = bench.method.layout.groups(bench.initial(), digits.shape, bench.method.density)
         points, trainer = bench.points()
     draws = round(0.5 * trainer.step)
