@@ -66,8 +66,8 @@ class Grasp(Method):
             loss = trainer.loss(net(inputs) / self.temperature, targets) / self.samples
             return torch.autograd.grad(loss, leaves, create_graph=graph)
 
-        # fused recurrent layers cannot be differentiated twice
-        with torch.backends.cudnn.flags(enabled=False), torch.backends.mkldnn.flags(enabled=False):
+        # cuDNN's recurrent layers have no second derivative
+        with torch.backends.cudnn.flags(enabled=False):
             parts = [gradients(*batch) for batch in trainer.samples(self.samples)]
             whole = [torch.stack(part).sum(0) for part in zip(*parts, strict=True)]  # (1)
             curved = [torch.zeros_like(g) for g in whole]
