@@ -36,6 +36,7 @@ class FilterNorm(Method):
     citation = "Li et al., ICLR 2017"
 
     density: Density = 0.1
+    pattern: Literal["channel"] = Field("channel", description="whole channels are removed")
     p: Literal[1, 2] = Field(1, description="norm: L1 or L2")
     allocation: Allocation = "layerwise"
 
@@ -46,7 +47,7 @@ class FilterNorm(Method):
             model,
             scores,
             self.density,
-            pattern="channel",
+            pattern=self.pattern,
             allocation=self.allocation,
             shape=trainer.shape,
         )

@@ -19,8 +19,10 @@ Deviations from the paper:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from bench.method import Density, Method
@@ -37,6 +39,7 @@ class Fpgm(Method):
     citation = "He et al., CVPR 2019"
 
     density: Density = 0.1
+    pattern: Literal["channel"] = Field("channel", description="whole channels are removed")
     allocation: Allocation = "layerwise"
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
@@ -54,7 +57,7 @@ class Fpgm(Method):
             model,
             scores,
             self.density,
-            pattern="channel",
+            pattern=self.pattern,
             allocation=self.allocation,
             shape=trainer.shape,
         )

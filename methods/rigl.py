@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from bench.method import Density, Method
 from bench.surgery import Allocation, prunable, prune
-from bench.surgery.regrow import Connections, Gradients, updates
+from bench.surgery.gradients import Gradients
+from bench.surgery.regrow import Connections, updates
 from bench.trainer import Trainer
 
 
@@ -63,7 +64,7 @@ class Rigl(Method):
         )
         connections, epochs = Connections(masks), trainer.epochs()
         due = updates(trainer.steps(epochs), self.interval, self.end, self.least)
-        gradients = Gradients(model)
+        gradients = Gradients(prunable(model))
 
         def growth(name: str, weight: Tensor) -> Tensor:
             return gradients.found[name].abs()

@@ -19,6 +19,7 @@ Deviations from the paper:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -41,6 +42,7 @@ class Slimming(Method):
     citation = "Liu et al., ICCV 2017"
 
     density: Density = 0.1
+    pattern: Literal["channel"] = Field("channel", description="whole channels are removed")
     lam: float = Field(1e-4, ge=0, description="lambda, weight of the sum of |gamma|")
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:

@@ -12,7 +12,8 @@ from torch import nn
 from bench import data
 from bench.method import make
 from bench.surgery import Masks, nonzero, prunable
-from bench.surgery.regrow import Connections, Gradients, moved, updates
+from bench.surgery.gradients import Gradients
+from bench.surgery.regrow import Connections, moved, updates
 from bench.training import Training
 from tests.contract_bench import Bench
 
@@ -109,7 +110,7 @@ def test_rigl_grows_where_the_gradient_of_the_batch_is_largest(digits):
     bench = Bench(digits, "lenet300", "rigl")
     model, trainer = bench.initial(), bench.trainer()
     masks = Masks({n: torch.rand_like(w) < 0.3 for n, w in prunable(model).items()})
-    gradients, seen = Gradients(model), {}
+    gradients, seen = Gradients(prunable(model)), {}
 
     def on_step(model, step):
         if step == 1:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -82,28 +81,3 @@ class Connections:
                 "explored": int(self.ever[name].sum()) / weight.numel(),
             }
         self.masks.apply_(model)
-
-
-class Gradients:
-    """`found`: the gradients of a net's prunable weights, before a training masks them."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.weights = prunable(model)
-        self.found: dict[str, Tensor] = {}
-        self.handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def watch(self) -> None:
-        """Take them from the next backward pass on."""
-
-        def keep(name: str, weight: Tensor) -> None:
-            assert weight.grad is not None
-            self.found[name] = weight.grad.clone()
-
-        self.handles = [
-            w.register_post_accumulate_grad_hook(partial(keep, n)) for n, w in self.weights.items()
-        ]
-
-    def stop(self) -> None:
-        """Take no more."""
-        for handle in self.handles:
-            handle.remove()
