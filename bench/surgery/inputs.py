@@ -30,45 +30,54 @@ def grams(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     return {name: total / places[name] for name, total in summed.items()}
 
 
-@torch.no_grad()
 def _summed(
     model: nn.Module,
     batches: Iterable[Tensor],
     reduce: Callable[[Tensor], Tensor],
     places: dict[str, int] | None = None,
 ) -> dict[str, Tensor]:
-    """The sum of `reduce(X)` over batches, X: (groups, columns, places).
+    """The sum of `reduce(X)` over batches, X: (groups, columns, places)."""
+    found: dict[str, Tensor] = {}
+    for batch in batches:
+        for name, x in passed(model, prunable(model), batch).items():
+            part = reduce(x.double())
+            found[name] = found[name] + part if name in found else part
+            if places is not None:
+                places[name] = places.get(name, 0) + x.shape[2]
+    return found
+
+
+@torch.no_grad()
+def passed(model: nn.Module, names: Iterable[str], batch: Tensor) -> dict[str, Tensor]:
+    """X of the weights `names` in a forward pass of `batch`: (groups, columns, places).
 
     Raises `PatternError` for a weight whose inputs are not known.
     """
     found: dict[str, Tensor] = {}
-    handles = []
+    wanted: dict[str, list[str]] = {}
+    for name in names:
+        owner, _, own = name.rpartition(".")
+        wanted.setdefault(owner, []).append(own)
 
-    def hook(name: str) -> Callable[..., None]:
+    def hook(owner: str) -> Callable[..., None]:
         def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             for own, x in operands(module, args[0], output).items():
-                key = f"{name}.{own}" if name else own
-                part = reduce(x.double())
-                found[key] = found[key] + part if key in found else part
-                if places is not None:
-                    places[key] = places.get(key, 0) + x.shape[2]
+                if own in wanted[owner]:
+                    found[f"{owner}.{own}" if owner else own] = x
 
         return see
 
-    weights = prunable(model)
-    for name, module in model.named_modules():
-        own = {f"{name}.{p}" if name else p for p, _ in module.named_parameters(recurse=False)}
-        if own & set(weights):
-            handles.append(module.register_forward_hook(hook(name)))
+    modules = dict(model.named_modules())
+    handles = [modules[owner].register_forward_hook(hook(owner)) for owner in wanted]
     try:
-        for inputs in batches:
-            model(inputs)
+        model(batch)
     finally:
         for handle in handles:
             handle.remove()
-    if missing := [name for name in weights if name not in found]:
+    names = [f"{owner}.{own}" if owner else own for owner in wanted for own in wanted[owner]]
+    if missing := [name for name in names if name not in found]:
         raise PatternError(f"no forward pass reads {', '.join(missing)}")
-    return {name: found[name] for name in weights}
+    return {name: found[name] for name in names}
 
 
 def operands(module: nn.Module, x: Tensor, output: Any) -> dict[str, Tensor]:
