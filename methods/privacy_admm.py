@@ -96,9 +96,7 @@ class PrivacyAdmm(Method):
         model.eval()
         for part in [list(onto.names)] if self.together else [[name] for name in onto.names]:
             for name, (gram, cross) in self.moments(model, teacher, part, draw).items():
-                for line in self.solve(
-                    weights[name], gram, cross, lambda w, n=name: onto.mask(n, w)
-                ):
+                for line in self.solve(weights[name], gram, cross, partial(onto.mask, name)):
                     trainer.log("admm", layer=name, **line)
             if isinstance(onto, Filters):  # nothing of what goes is left for the next layer to see
                 channels.mask(model, onto.view.groups.values(), onto.keep)
