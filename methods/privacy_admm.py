@@ -12,7 +12,7 @@ weights and a mask.
    min |W X - W' X'|^2 subject to W in S, by ADMM with scaled dual U, Z = Proj(W'), U = 0:       (1)
    W <- argmin |W X - W' X'|^2 + rho / 2 |W - Z + U|^2,                                         (2)
    Z <- Proj(W + U), U <- U + W - Z.                                                            (3)
-3. rho grows tenfold, from 1e-4 to 1e-1.
+3. rho grows tenfold, three times.
 4. The mask is the support of Proj(W). The client trains on with it.
 Proj, by `structure`: irregular, the largest weights; filter, column, connectivity, whole filters,
 columns or 2-D kernels of largest L2 norm; pattern, in each 3 x 3 kernel the one of a library that
@@ -22,7 +22,8 @@ Deviations from the paper:
 - (2) is solved exactly, in W, from the moments of a fixed set of images for each layer; the paper
   takes steps of SGD on fresh batches. A layer is its matrix, without the bias, which is not pruned
   and the same in both; a recurrent layer has two.
-- rho is in units of the layer's mean squared input, so that it means the same everywhere.
+- rho is in units of the layer's mean squared input, so that it means the same everywhere, and goes
+  from 1e-2 to 10: with the recalled 1e-4 to 1e-1 W ends far from its set.
 - Layers have the same density; with patterns the first keeps all its kernels, and the others make
   up for it. Weights without such kernels (linear, and for patterns all but 3 x 3) are irregular.
 - The filters of coupled layers are those that the first of them chose; they are removed.
@@ -56,7 +57,7 @@ class PrivacyAdmm(Method):
 
     density: Density = 0.1
     structure: Structure = Field("irregular", description="the set S that weights are put into")
-    rho: float = Field(1e-4, gt=0, description="first penalty, of the layer's mean squared input")
+    rho: float = Field(1e-2, gt=0, description="first penalty, of the layer's mean squared input")
     levels: int = Field(4, ge=1, description="penalties, each ten times the last")
     iterations: int = Field(25, ge=1, description="updates of W, Z and U at each penalty")
     images: int = Field(1024, ge=1, description="synthetic images for each layer")
