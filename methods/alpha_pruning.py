@@ -3,17 +3,20 @@
 Lu et al., "AlphaPruning: Using Heavy-Tailed Self Regularization Theory for Improved Layer-wise
 Pruning of Large Language Models", NeurIPS 2024 (arXiv 2410.10912). Verified: the authors' code.
 
-1. alpha_l: the tail's exponent of the eigenvalues of W^T W, by Hill's estimator over the k largest:
-   alpha = 1 + k / sum_i ln(lambda_i / lambda_(k + 1)), k half of them.                          (1)
+1. alpha_l: the exponent of the eigenvalues of W^T W by Hill's estimator, over their upper half,
+   n of them, down to the median lambda_m: alpha = 1 + n / sum_i ln(lambda_i / lambda_m).         (1)
 2. Sparsity s_l = eta times the linear map of alpha from [min, max] to [1 - eps, 1 + eps], eta such
    that the net has its sparsity: the larger alpha, the more goes.                               (2)
 3. Keep the largest |w| of each layer.
 
 Deviations from the paper:
-- A convolution is the matrix (out, in * kernel); a layer is one weight.
-- eta (2) can ask for more than everything at high sparsity: a layer keeps at least 1 % of the
-  density, and the others make up for it.
-- All methods fine-tune; the paper does not.
+- A convolution is the matrix (out, in * kernel), as everywhere here, and a layer is one weight; the
+  vision code pools the spectra of a kernel's places.
+- Eigenvalues that are zero but for rounding are left out, and a layer without an estimate (one
+  eigenvalue, or all alike) gets the mean of the others: it says nothing about its tail.
+- At high sparsity eta (2) can ask a layer for all it has: it keeps at least 1 % of the density, and
+  the others make up for it.
+- All methods fine-tune, so that they compare; the paper does not.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ class AlphaPruning(Method):
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Allocate by spectra, prune, fine-tune; one point."""
         with trainer.spend("score"):
-            alphas = {n: hill(w.detach()) for n, w in prunable(model).items()}
+            alphas = filled({n: hill(w.detach()) for n, w in prunable(model).items()})
         sizes = {n: w.numel() for n, w in prunable(model).items()}
         densities = self.densities(alphas, sizes)
         for name, level in densities.items():
@@ -73,9 +76,17 @@ class AlphaPruning(Method):
         return water_fill(at, sizes, self.density)
 
 
-def hill(weight: Tensor) -> float:
-    """Equation (1) for `weight` (out, in, *kernel)."""
-    singular = torch.linalg.svdvals(weight.flatten(1).double())
-    tail = singular.square().clamp_min(torch.finfo(torch.float64).tiny)  # falling
-    k = len(tail) // 2
-    return 1 + k / float(torch.log(tail[:k] / tail[k]).sum()) if k else 1.0
+def hill(weight: Tensor) -> float | None:
+    """Equation (1) for `weight` (out, in, *kernel); none where there is no spread to estimate."""
+    values = torch.linalg.svdvals(weight.flatten(1).double()).square().flip(0)  # rising
+    values = values[values > torch.finfo(torch.float32).eps * values.max()]
+    tail = values[len(values) // 2 :]
+    spread = float(torch.log(tail / tail[0]).sum()) if len(tail) else 0.0
+    return 1 + len(tail) / spread if spread > 1e-6 * len(tail) else None
+
+
+def filled(alphas: dict[str, float | None]) -> dict[str, float]:
+    """The mean of the known ones for those that are not known."""
+    known = [a for a in alphas.values() if a is not None]
+    mean = sum(known) / len(known) if known else 1.0
+    return {n: mean if a is None else a for n, a in alphas.items()}

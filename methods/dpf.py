@@ -1,7 +1,8 @@
 """DPF: dynamic pruning with feedback; the gradient at the pruned net trains all weights.
 
 Lin, Stich, Barba, Dmitriev, Jaggi, "Dynamic Model Pruning with Feedback", ICLR 2020 (arXiv
-2006.07253). Verified: equation (1), in the paper; the rest in three re-implementations.
+2006.07253). Verified: (1), in an image of the paper's equation; the rest in re-implementations
+(that the mask stays after T, in one). Recalled: the formula of the pruning error.
 
 1. Forward and backward with w~ = m w, and w <- w - gamma g(w~): all weights step.             (1)
 2. Every 16 steps m keeps the largest |w| over all layers, so what is pruned can come back.      (2)
@@ -9,14 +10,15 @@ Lin, Stich, Barba, Dmitriev, Jaggi, "Dynamic Model Pruning with Feedback", ICLR 
 4. After T the mask stays; evaluation is with m w.
 channel: units are coupled channels by the L2 norm of the weights that make them.
 
-The pruning error |w - w~|^2 / |w|^2, to which the paper's convergence is proportional, is recorded.
+The pruning error |w - w~|^2 / |w|^2 is recorded; it bounds the neighbourhood that the paper's
+analysis has the method converge to.
 
 Deviations from the paper:
 - The output layer is pruned as well; the authors leave it dense.
 - T is a fraction of the training, the authors' second fall of the learning rate (225 of 300
   epochs); here the rate falls along the recipe that all methods share.
 - In a training too short for `least` updates of the mask at `interval` it is updated more often.
-- At T what is masked is set to zero: nothing sees it any more.
+- At T masked weights are set to zero (channels at the end): nothing sees them any more.
 - Channels keep the requested density of weights, each set of coupled channels the same fraction of
   its channels, and are removed at the end; the authors mask single filters.
 """
@@ -27,11 +29,12 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from bench.method import Density, Method
-from bench.surgery import Allocation, Masks, channels, magnitudes, prunable
+from bench.surgery import Masks, channels, magnitudes, prunable
+from bench.surgery.allocation import Rule
 from bench.surgery.patterns import Pattern, keep_top
 from bench.surgery.prune import select
 from bench.surgery.regrow import updates
@@ -49,10 +52,16 @@ class Dpf(Method):
 
     density: Density = 0.1
     pattern: Literal["unstructured", "channel"] = Field("unstructured", description="zero pattern")
-    allocation: Allocation = "global"
+    allocation: Rule = Field("global", description="unstructured: how the layers share the budget")
     interval: int = Field(16, ge=1, description="steps between updates of the mask, or fewer")
     end: float = Field(0.75, gt=0, le=1, description="T, a fraction of the training")
     least: int = Field(40, ge=1, description="updates that a short training has at least")
+
+    @model_validator(mode="after")
+    def _meant(self) -> Dpf:
+        if self.pattern == "channel" and self.allocation != "global":
+            raise ValueError("allocation is for pattern: unstructured; channels go evenly")
+        return self
 
     def sparsity(self, progress: float) -> float:
         """Equation (3) at t / T."""
@@ -87,6 +96,7 @@ class Dpf(Method):
             trainer.log("feedback", step=step, target=density, error=error, back=back / left)
             if step == due[-1] and not view:
                 held.update(kept)
+                held.apply_(model)
 
         trainer.fit(model, epochs, masks=held, through=see, on_step=on_step)
         yield view.without(kept)[0] if view else model

@@ -9,9 +9,12 @@ Acceleration", CVPR 2019 (arXiv 1811.00250). Recalled.
 3. Train on.
 
 Deviations from the paper:
-- It prunes once and removes filters for good; the paper zeroes them after every epoch of a training
-  in which they may come back (as soft filter pruning does).
-- Filters that are coupled by residual additions go together, by the sum of their scores.
+- It prunes once and removes filters for good, to compare with the other filter criteria; the paper
+  zeroes them after every epoch of a training in which they may come back (soft filter pruning).
+- Filters that are coupled by residual additions go together, by the sum of their scores, since
+  neither can go alone.
+- Filters of a grouped convolution are compared across its groups, though they read other channels:
+  of a depthwise one every group has one filter only.
 - Neurons of fully connected layers count as filters; of a recurrent layer each gate's rows are
   compared with one another.
 """

@@ -12,9 +12,9 @@ Wang, Zhang, Grosse, "Picking Winning Tickets Before Training by Preserving Grad
 Deviations from the paper:
 - Scores are not divided by their sum: it is about 3e-9 with batch norm, beside which the code's
   1e-10 matters (a trap of both public implementations).
-- g is that of all samples, in both passes; the code splits them into two halves that hold disjoint
-  classes.
-- Samples are drawn at random instead of 25 (in another code 10) of each class.
+- Samples are drawn at random, `samples` of them whatever the number of classes, and passed in
+  batches of the recipe's size; the code takes 25 (another 10) of each class in two halves that hold
+  disjoint classes, which batch norm sees.
 - Initial weights are those that all methods of a seed share.
 - A threshold that leaves a layer nothing fails with layer collapse, a result.
 """
@@ -26,6 +26,7 @@ from collections.abc import Iterator
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.method import Density, Method
 from bench.surgery import Allocation, prunable, prune
@@ -66,8 +67,8 @@ class Grasp(Method):
             loss = trainer.loss(net(inputs) / self.temperature, targets) / self.samples
             return torch.autograd.grad(loss, leaves, create_graph=graph)
 
-        # cuDNN's recurrent layers have no second derivative
-        with torch.backends.cudnn.flags(enabled=False):
+        # cuDNN's recurrent layers and fused attention have no second derivative
+        with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
             parts = [gradients(*batch) for batch in trainer.samples(self.samples)]
             whole = [torch.stack(part).sum(0) for part in zip(*parts, strict=True)]  # (1)
             curved = [torch.zeros_like(g) for g in whole]

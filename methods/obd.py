@@ -10,7 +10,7 @@ Deviations from the paper:
 - The diagonal is that of the Fisher matrix, which the Gauss-Newton matrix is for cross-entropy:
   mean of g^2 over samples, each with a label drawn from the net's own output. The paper propagates
   second derivatives backwards; for convolutions and recurrent layers this is simpler and unbiased.
-- One round of pruning instead of several.
+- One round of pruning, as all one-shot methods here, instead of several.
 """
 
 from __future__ import annotations

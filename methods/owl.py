@@ -6,14 +6,15 @@ authors' code.
 1. A_ij = |w_ij| |x_j|_2, x_j the weight's input over calibration samples.                       (1)
 2. D_l: the share of A_ij above m times the mean of the layer's A, in %.                         (2)
 3. D is mapped linearly to [0, 2 lambda], less its mean; added to the density it gives d_l.      (3)
-4. Keep the d_l of each layer that are largest by |w|.
+4. Keep the d_l of each layer that are largest by |w|; or (`rank: wanda`) by A in each output's row.
 
 Deviations from the paper:
-- A layer is one weight; in the paper it is a whole transformer block.
-- Layers have different sizes here: all d_l are shifted together until the net has its density.
-- lambda is at most half the density, or layers would be left empty (the paper
-  keeps 30 to 50 %).
-- All methods fine-tune; the paper does not.
+- A layer is one weight, since these nets have no blocks of one size; in the paper, of language
+  models, it is a transformer block.
+- Layers have different sizes here: all d_l are shifted together, within one weight and all, until
+  the net has its density.
+- lambda is at most half the density, or layers would be left empty.
+- All methods fine-tune, so that they compare; the paper does not.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Owl(Method):
     """Densities from the outliers of weights times inputs."""
 
     family = "allocation"
-    patterns = ("unstructured",)
+    patterns = ("unstructured", "k-of-n")
     citation = "Yin et al., ICML 2024"
 
     density: Density = 0.1
@@ -61,7 +62,10 @@ class Owl(Method):
             {n: d * sizes[n] for n, d in densities.items()}, sizes, dict.fromkeys(sizes, 1)
         )
         ranked = magnitudes(model) if self.rank == "magnitude" else scores
-        model, masks = prune(model, ranked, self.density, allocation=counts, shape=trainer.shape)
+        pattern = "unstructured" if self.rank == "magnitude" else "k-of-n"
+        model, masks = prune(
+            model, ranked, self.density, pattern=pattern, allocation=counts, shape=trainer.shape
+        )
         trainer.pruned(model)
         trainer.fit(model, masks=masks)
         yield model

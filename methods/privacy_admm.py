@@ -7,26 +7,30 @@ rest; the paper's text was out of reach.
 
 The client owns the net W' and the data; the designer sees the net only, prunes it and returns
 weights and a mask.
-1. Synthetic images: each pixel uniform in 0 to 255, no labels.
+1. Synthetic images: each pixel uniform in 0 to 255, no labels; then the net's normal preprocessing,
+   which holds the mean and deviation of the training images' pixels.
 2. Layer after layer, X what it reads behind the layers pruned before it, X' what it reads in W':
    min |W X - W' X'|^2 subject to W in S, by ADMM with scaled dual U, Z = Proj(W'), U = 0:       (1)
    W <- argmin |W X - W' X'|^2 + rho / 2 |W - Z + U|^2,                                         (2)
    Z <- Proj(W + U), U <- U + W - Z.                                                            (3)
 3. rho grows tenfold, three times.
 4. The mask is the support of Proj(W). The client trains on with it.
-Proj, by `structure`: irregular, the largest weights; filter, column, connectivity, whole filters,
-columns or 2-D kernels of largest L2 norm; pattern, in each 3 x 3 kernel the one of a library that
-retains the most energy, on top of connectivity.
+Proj: the largest weights ("irregular" in the paper), or the columns, 2-D kernels ("connectivity") or
+channels ("filters") of largest L2 norm. With a `library`, on top of kernels: in each 3 x 3 kernel
+the one of its patterns of four entries that retains the most energy.
 
 Deviations from the paper:
 - (2) is solved exactly, in W, from the moments of a fixed set of images for each layer; the paper
   takes steps of SGD on fresh batches. A layer is its matrix, without the bias, which is not pruned
   and the same in both; a recurrent layer has two.
 - rho is in units of the layer's mean squared input, so that it means the same everywhere, and goes
-  from 1e-2 to 10: with the recalled 1e-4 to 1e-1 W ends far from its set.
-- Layers have the same density; with patterns the first keeps all its kernels, and the others make
-  up for it. Weights without such kernels (linear, and for patterns all but 3 x 3) are irregular.
-- The filters of coupled layers are those that the first of them chose; they are removed.
+  from 1e-2 to 10: with the recalled 1e-4 to 1e-1 W ends far from its set. U is not rescaled when
+  rho grows; it makes little difference.
+- Layers have the same density, so that methods compare; with a library the first 3 x 3 layer keeps
+  all its kernels, and the others make up for it. Other weights (linear, and with a library all but
+  3 x 3) are pruned one by one.
+- The channels of coupled layers are those that the first of them chose, since neither can go alone;
+  they are removed. Layers that make no such channel, such as the classifier, stay as they are.
 - No synthetic image counts as training; the seconds are those of pruning.
 - The compiler that reorders kernels is out of scope: latency is that of the benchmark's paths.
 """
@@ -38,7 +42,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from bench.method import Density, Method
@@ -56,13 +60,21 @@ class PrivacyAdmm(Method):
     citation = "Gong et al., GLSVLSI 2020"
 
     density: Density = 0.1
-    structure: Structure = Field("irregular", description="the set S that weights are put into")
+    pattern: Structure = Field("unstructured", description="the set S that weights are put into")
     rho: float = Field(1e-2, gt=0, description="first penalty, of the layer's mean squared input")
     levels: int = Field(4, ge=1, description="penalties, each ten times the last")
     iterations: int = Field(25, ge=1, description="updates of W, Z and U at each penalty")
     images: int = Field(1024, ge=1, description="synthetic images for each layer")
-    library: int = Field(8, ge=1, description="patterns that kernels may have")
+    library: int = Field(
+        0, ge=0, description="kernel: patterns of a 3 x 3 kernel (8 are usual); 0: whole kernels"
+    )
     together: bool = Field(False, description="all layers at once instead of one after another")
+
+    @model_validator(mode="after")
+    def _meant(self) -> PrivacyAdmm:
+        if self.library and self.pattern != "kernel":
+            raise ValueError("library is for pattern: kernel")
+        return self
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """The designer's part on synthetic images, then the client's training; one point."""
@@ -70,7 +82,7 @@ class PrivacyAdmm(Method):
             raise PatternError("privacy_admm draws random images: it needs a net that reads images")
         masks = Masks()
         with trainer.spend("prune"):
-            onto = projection(model, trainer.shape, self.density, self.structure, self.library)
+            onto = projection(model, trainer.shape, self.density, self.pattern, self.library)
             if isinstance(onto, Patterns):
                 for places, count in onto.library.items():
                     trainer.log("pattern", places=" ".join(map(str, places)), kernels=count)

@@ -13,8 +13,8 @@ Evci, Gale, Menick, Castro, Elsen, "Rigging the Lottery: Making All Tickets Winn
 Deviations from the paper:
 - The step whose gradient is used also updates the weights; the code skips its update.
 - A training too short for `least` moves at this interval moves more often.
-- A weight that grows has the momentum that its place has left: none, but what its last life of
-  more than `interval` steps ago has not lost.
+- A weight that grows has the momentum that its place has left, of a factor 0.9 for each step since
+  its last weight was dropped; one that was dropped and grown at once has all of it.
 - Initial weights are those that all methods of a seed share.
 """
 
@@ -46,7 +46,7 @@ class Rigl(Method):
     allocation: Allocation = "erk"
     alpha: float = Field(0.3, gt=0, lt=1, description="fraction of connections that move at first")
     interval: int = Field(100, ge=1, description="steps between moves, or fewer (see least)")
-    end: float = Field(0.75, gt=0, le=1, description="T_end, a fraction of the training")
+    end: float = Field(0.75, gt=0, lt=1, description="T_end, a fraction of the training")
     least: int = Field(20, ge=1, description="moves that a short training has at least")
 
     def fraction(self, progress: float) -> float:
@@ -63,7 +63,8 @@ class Rigl(Method):
             model, scores, self.density, allocation=self.allocation, shape=trainer.shape
         )
         connections, epochs = Connections(masks), trainer.epochs()
-        due = updates(trainer.steps(epochs), self.interval, self.end, self.least)
+        total = trainer.steps(epochs)
+        due = [s for s in updates(total, self.interval, self.end, self.least) if s < total]
         gradients = Gradients(prunable(model))
 
         def growth(name: str, weight: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class Rigl(Method):
             if step in due:
                 gradients.stop()
                 with trainer.spend("prune"):
-                    moving = self.fraction(step / due[-1])
+                    moving = self.fraction(step / (self.end * total))
                     for line in connections.move(model, moving, growth, back=True):
                         trainer.log("connections", step=step, **line)
             if step + 1 in due:

@@ -1,21 +1,23 @@
 """SET: sparse evolutionary training; the smallest weights go, others grow at random places.
 
 Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse connectivity
-inspired by network science", Nature Communications 2018 (arXiv 1707.04780). Verified: rigl's and
-JaxPruner's code.
+inspired by network science", Nature Communications 2018 (arXiv 1707.04780). Verified: the rule, in
+rigl's and JaxPruner's code. Recalled: what is said of the paper.
 
 1. Start from a random sparse net, layer densities by Erdos-Renyi-Kernel.
 2. Train. Every `interval` steps drop, in each layer, the fraction zeta of the kept weights that are
    smallest, and grow as many at random free places, with value 0.
-3. The last training has fixed connections.
+3. After `end` train on with fixed connections.
 
 Deviations from the paper:
 - Connections move every `interval` steps up to `end` of the training, as RigL's, so that the two
-  differ in what grows only; the paper moves them after each epoch, without an end.
+  differ in what grows only; the paper moves them after each epoch, to the end. In a training too
+  short for `least` moves they move more often.
+- Layer densities by Erdos-Renyi-Kernel; the paper's Erdos-Renyi does not know kernels.
 - The paper drops the smallest positive and the largest negative weights; here by magnitude, as in
   both codes.
-- A weight that grows has the momentum that its place has left: none, but what its last life of
-  more than `interval` steps ago has not lost.
+- A weight that grows has the momentum that its place has left, of a factor 0.9 for each step since
+  its last weight was dropped; the codes set it to zero.
 - Initial weights are those that all methods of a seed share.
 """
 
@@ -45,7 +47,7 @@ class Set(Method):
     allocation: Allocation = "erk"
     zeta: float = Field(0.3, gt=0, lt=1, description="fraction of a layer's connections that move")
     interval: int = Field(100, ge=1, description="steps between moves, or fewer (see least)")
-    end: float = Field(0.75, gt=0, le=1, description="fraction of the training in which they move")
+    end: float = Field(0.75, gt=0, lt=1, description="fraction of the training in which they move")
     least: int = Field(20, ge=1, description="moves that a short training has at least")
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
@@ -60,7 +62,8 @@ class Set(Method):
             model, scores, self.density, allocation=self.allocation, shape=trainer.shape
         )
         connections, epochs = Connections(masks), trainer.epochs()
-        due = set(updates(trainer.steps(epochs), self.interval, self.end, self.least))
+        total = trainer.steps(epochs)
+        due = set(updates(total, self.interval, self.end, self.least)) - {total}
 
         def on_step(model: nn.Module, step: int) -> None:
             if step in due:

@@ -8,11 +8,13 @@ Slimming", ICCV 2017 (arXiv 1708.06519). Recalled.
 3. Train on.
 
 Deviations from the paper:
-- Half of the training is (1), half comes after the pruning; the paper trains each in full, as the
-  paper tier does.
+- Half of the training is (1), half comes after the pruning, to spend what all methods spend; the
+  paper trains each in full, as the paper tier does.
 - Channels that several batch norms scale have their mean |gamma|; channels without any stay. The
-  paper puts a channel selection layer in front of residual blocks instead.
-- Scales start from 1, not from 0.5; lambda is not adapted to the net (1e-4 for VGG, 1e-5 else).
+  paper puts a channel selection layer in front of residual blocks instead, which would stay in
+  the net.
+- Scales start from 1, as those of all methods; in the code from 0.5. lambda is 1e-4 everywhere; the
+  paper has 1e-5 for ResNets and DenseNets.
 - Nets without batch norm are refused.
 """
 
@@ -29,7 +31,7 @@ from bench.method import Density, Method
 from bench.surgery import PatternError, channels
 from bench.surgery.allocation import one_threshold
 from bench.surgery.patterns import keep_top
-from bench.surgery.prune import channel_counts
+from bench.surgery.prune import channel_counts, even_counts
 from bench.trainer import Trainer
 
 
@@ -55,10 +57,13 @@ class Slimming(Method):
 
         if not any(place.name in scales for group in found for place in group.slices):
             raise PatternError("no batch norm scales a channel that can be removed")
-        trainer.fit(model, trainer.epochs(2), penalty=penalty)
-        scores = {g.name: scale_of(g, scales) for g in found}
-        scaled = {name: s for name, s in scores.items() if s is not None}
         whole = {g.name: g.size for g in found}
+        able = [g for g in found if scale_of(g, scales) is not None]
+        # a density out of reach is refused before training
+        channel_counts(model, found, self.density, lambda part: whole | even_counts(able, part))
+        trainer.fit(model, trainer.epochs(2), penalty=penalty)
+        scores = {g.name: scale_of(g, scales) for g in able}
+        scaled = {name: s for name, s in scores.items() if s is not None}
 
         def counts(fraction: float) -> dict[str, int]:
             return whole | one_threshold(scaled, dict.fromkeys(scaled, 1), fraction)  # (2)

@@ -12,7 +12,8 @@ Deviations from the paper:
 - Scores are not normalised: it changes no rank.
 - Units of a pattern (block, column, kernel, channel) are scored by their mean; the paper has single
   weights only.
-- Initial weights are those that all methods of a seed share, instead of variance scaling.
+- Initial weights are those that all methods of a seed share: Kaiming's for convolutions, torch's
+  own for linear layers; the paper scales variances everywhere.
 - Every layer keeps what the threshold leaves it, be it nothing: such a run fails with layer
   collapse, a result.
 """

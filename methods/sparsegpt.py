@@ -2,7 +2,7 @@
 
 Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot", ICML
 2023 (arXiv 2301.00774); the update of one weight is that of the optimal brain surgeon, Hassibi,
-Stork, NeurIPS 1993. Recalled: formulas and the constants of the authors' code.
+Stork, NeurIPS 1993. Verified: the authors' code, by a reader of it; `samples` is 128 there.
 
 For each layer, with X its inputs over calibration samples and W (out, columns):
 1. H = X X^T + damp mean(diag) I; U the upper Cholesky factor of its inverse.                   (1)
@@ -12,9 +12,10 @@ For each layer, with X its inputs over calibration samples and W (out, columns):
 This leaves |W X - W' X| smaller than the mask alone does.
 
 Deviations from the paper:
-- Layers are pruned with the inputs of the dense net; the authors feed each layer what the pruned
-  ones before it give.
-- Convolutions are unfolded, recurrent layers unrolled; grouped convolutions group by group.
+- All layers are pruned with the inputs of the dense net, so that one pass over the samples serves;
+  the authors give each transformer block what the pruned blocks before it give.
+- Convolutions are unfolded, recurrent layers unrolled; grouped convolutions go group by group, each
+  with the same count, since every group has a matrix H of its own.
 - All methods fine-tune; the paper does not. The accuracy `before` shows the method alone.
 """
 
@@ -74,10 +75,11 @@ class Sparsegpt(Method):
         """(repaired weight, mask) of one layer, (out, columns), of which `count` entries stay."""
         weight, kept = weight.clone(), torch.zeros_like(weight, dtype=torch.bool)
         upper = self.inverse_factor(gram)
-        columns = weight.shape[1]
+        columns, dead = weight.shape[1], gram.diagonal() == 0
         for first in range(0, columns, self.block):
             last = min(columns, first + self.block)
-            saliency = (weight[:, first:last] / upper.diagonal()[first:last]).square()
+            saliency = (weight[:, first:last] / upper.diagonal()[first:last]).square()  # (2)
+            saliency[:, dead[first:last]] = 0  # an input that is always zero has no say
             # what this block keeps leaves the others their share
             here = round(count * last / columns) - int(kept.sum())
             kept[:, first:last] = keep_top(saliency, here)
@@ -89,7 +91,7 @@ class Sparsegpt(Method):
     def inverse_factor(self, gram: Tensor) -> Tensor:
         """U of equation (1)."""
         diagonal = gram.diagonal()
-        # an input that is always zero has no say: any value serves
+        # where an input is always zero any value serves: it only has to have an inverse
         h = gram + torch.diag((diagonal == 0).to(gram) + self.damp * diagonal.mean())
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(h))
         return torch.linalg.cholesky(inverse, upper=True)

@@ -1,13 +1,15 @@
 """Static sparse training: a random sparse net, trained from the start; the control of SET and RigL.
 
-As in Evci et al., "Rigging the Lottery", ICML 2020 (arXiv 1911.11134). Verified: JaxPruner's code.
+As in Evci et al., "Rigging the Lottery", ICML 2020 (arXiv 1911.11134). Verified: layer densities
+by Erdos-Renyi-Kernel, in rigl's code. Recalled: the rest.
 
 1. Draw a score z ~ U(0, 1) for every weight of the untrained net; keep the best of each layer, at
    layer densities by Erdos-Renyi-Kernel.
 2. Train with the masks held.
 
 Deviations from the paper:
-- Initial weights are those that all methods of a seed share, not scaled up for the missing inputs.
+- Initial weights are those that all methods of a seed share.
+- Other patterns than single weights are the benchmark's addition.
 """
 
 from __future__ import annotations

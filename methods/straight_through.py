@@ -59,6 +59,7 @@ class StraightThrough(Method):
         def on_step(model: nn.Module, step: int) -> None:
             if step == last:
                 held.update(masks())
+                held.apply_(model)
 
         trainer.fit(model, epochs, masks=held, through=see, on_step=on_step)
         yield model

@@ -1,7 +1,7 @@
 """Taylor-FO: remove the channels whose gates the loss would notice least, a few at a time.
 
 Molchanov, Mallya, Tyree, Frosio, Kautz, "Importance Estimation for Neural Network Pruning", CVPR
-2019 (arXiv 1906.10771). Verified: the authors' code; (2) as published.
+2019 (arXiv 1906.10771). Verified: gates and schedule, in the authors' code; (1) and (2) second hand.
 
 1. The importance of parameters S that go together is I = (E(W) - E(W without S))^2.            (1)
 2. To first order I = (sum over S of g w)^2, g the gradient of a batch's mean loss.             (2)
@@ -11,15 +11,17 @@ Molchanov, Mallya, Tyree, Frosio, Kautz, "Importance Estimation for Neural Netwo
 4. Train on.
 
 Deviations from the paper:
-- S is all that makes a channel: weights, biases, scales and shifts. Convolutions in front of a
-  batch norm in training mode add nothing, since their scale does not matter, so this is the gate's
-  gradient; where a residual addition couples channels it sums those of the gates in front of it,
-  where the paper has one behind it. As there, the square is divided by how many are coupled.
+- S is all that makes a channel: weights, biases, scales and shifts, so that any net will do.
+  Convolutions in front of a batch norm in training mode add nothing, since their scale does not
+  matter, so this is the gate's gradient; where a residual addition couples channels it sums those
+  of the gates in front of it, where the paper has one behind it. The square is divided by the
+  number of weights that make the channel (`divide`), where the paper divides by a stage's blocks.
 - Hidden units of recurrent layers are channels, too.
-- Every round lowers the density of weights by the same amount; the paper removes 100 of a ResNet's
-  gates every 30 batches. `rounds` are spread over the first `share` of the training, `interval`
-  batches at most apart.
-- The recipe that all methods share; the paper has a rate of 1e-3 and no weight decay.
+- Every round lowers the density of weights by the same amount, so that it ends at the one asked
+  for; the paper removes 100 of a ResNet's gates every 30 batches. `rounds` are spread over the first
+  `share` of the training, `interval` batches at most apart.
+- The recipe that all methods share; the paper has a rate of 1e-3 and no weight decay. It also clears
+  all momentum when the pruning ends.
 - `oracle`: so many channels are also removed one by one, before the first round, to measure (1) on
   the same samples (history), at a forward pass each.
 """
@@ -58,12 +60,13 @@ class Taylor(Method):
     interval: int = Field(30, ge=1, description="most batches between them")
     share: float = Field(0.5, gt=0, lt=1, description="most of the training that removes")
     momentum: float = Field(0.9, ge=0, lt=1, description="of the importance, from round to round")
-    divide: bool = Field(True, description="divide by the number of coupled layers")
+    divide: bool = Field(True, description="divide by the number of weights that make a channel")
     oracle: int = Field(0, ge=0, description="channels whose true importance is measured")
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Train while channels go, then train on; one point."""
         view = Channels(model, trainer.shape)
+        channel_counts(model, list(view.groups.values()), self.density)  # refused before training
         due = self.due(trainer.steps())
         made = {place.name for g in view.groups.values() for place in g.slices if place.output}
         parameters = {n: p for n, p in model.named_parameters() if n in made}

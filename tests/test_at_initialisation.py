@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from bench import data
 from bench.method import load, make
-from bench.surgery import nonzero, prunable
+from bench.surgery import prunable
 from bench.surgery.layers import scoring_copy
 from methods.synflow import flow
 from tests.contract_bench import Bench
@@ -105,7 +105,7 @@ def test_grasp_keeps_what_the_gradient_s_norm_needs(digits):
         """Squared norm when the tenth of highest (or lowest) scores is scaled by 1 - step."""
         net = bench.initial()
         flat = torch.cat([s.flatten() for s in scores.values()])
-        bound = flat.quantile(0.9 if high else 0.1) if len(flat) < 2**24 else 0
+        bound = flat.quantile(0.9 if high else 0.1)
         with torch.no_grad():
             for name, weight in prunable(net).items():
                 chosen = scores[name] >= bound if high else scores[name] <= bound
@@ -132,50 +132,63 @@ def test_synflow_is_conserved_from_layer_to_layer(digits):
     assert torch.allclose(*hidden, rtol=1e-12)
 
 
-def test_synflow_reads_no_data_and_empties_no_layer_where_magnitude_does(digits):
-    bench = Bench(digits, "lenet300", "synflow", density=0.003)
-    trainer, model = bench.trainer(), bench.initial()
-    with mock.patch.object(type(digits.train), "batches", side_effect=AssertionError("data")):
-        masks = bench.method.masks(model, digits.shape)
-    assert masks.kept() == round(0.003 * sum(m.numel() for m in masks.values()))
-    assert not masks.collapsed()
-    # every layer can still be reached: some path from input to output is left
-    masks.apply_(model)
-    net = bench.method.positive(model)
-    assert float(flow(net, digits.shape)["fc1.weight"].sum()) > 0 if "fc1.weight" in masks else True
-    assert trainer.ledger.spent == {}
+def before_training(digits, arch, method, **params):
+    """(masks that training holds, other arguments of `fit`, the bench) with training left out."""
+    bench = Bench(digits, arch, method, **params)
+    model, trainer = bench.start(), bench.trainer()
+    calls = []
+    with mock.patch.object(trainer, "fit", lambda *a, masks, **k: calls.append((masks, k))):
+        next(bench.method.compress(model, trainer))
+    (call,) = calls
+    return (*call, bench)
 
 
-def test_more_rounds_of_synflow_choose_otherwise_than_one(digits):
-    one, many = (
-        Bench(digits, "resnet8", "synflow", density=0.05, rounds=n).method for n in (1, 100)
-    )
-    model = Bench(digits, "resnet8", "synflow").initial()
-    least = [
-        min(int(m.sum()) for m in method.masks(model, digits.shape).values())
-        for method in (one, many)
-    ]
-    assert least[1] >= least[0]
-    assert least[1] > 0
+def test_synflow_reads_no_data(digits):
+    closed = AssertionError("data")
+    with mock.patch.object(type(digits.train), "batches", side_effect=closed):
+        assert before_training(digits, "lenet300", "synflow")[0]
+        with pytest.raises(AssertionError, match="data"):
+            before_training(digits, "lenet300", "snip")
+
+
+def test_synflow_leaves_paths_through_the_net_where_one_round_leaves_none(digits):
+    """At 0.3 % a single round cuts the net in two; a hundred do not."""
+    flows = []
+    for rounds in (1, 100):
+        masks, _, bench = before_training(
+            digits, "lenet300", "synflow", density=0.003, rounds=rounds
+        )
+        assert masks.kept() == round(0.003 * sum(m.numel() for m in masks.values()))
+        model = bench.initial()
+        masks.apply_(model)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.data.zero_()
+        flows.append(
+            sum(float(f.sum()) for f in flow(bench.method.positive(model), digits.shape).values())
+        )
+    assert flows[1] > 0
+    assert flows[1] > 2 * flows[0]
 
 
 @pytest.mark.parametrize("method", ["snip", "grasp", "synflow", "static_sparse"])
 def test_masks_are_made_before_training_and_never_move(digits, method):
-    bench = Bench(digits, "resnet8", method, density=0.2)
-    model, trainer = bench.start(), bench.trainer()
-    before = {n: w.detach().clone() for n, w in prunable(model).items()}
-    seen = []
-
-    def fit(model, *args, masks, **kwargs):
-        masks.apply_(model)
-        seen.append({n: w.detach().clone() for n, w in prunable(model).items()})
-
-    with mock.patch.object(trainer, "fit", fit):
-        next(bench.method.compress(model, trainer))
-    assert len(seen) == 1
-    for name, weight in seen[0].items():
-        kept = weight != 0
-        assert torch.equal(weight[kept], before[name][kept])
+    masks, others, bench = before_training(digits, "resnet8", method, density=0.2)
+    assert not set(others) & {"on_step", "through", "penalty"}
     assert load(method).start == "init"
-    total = sum(w.numel() for w in before.values())
-    assert nonzero(model).kept() == round(0.2 * total)
+    total = sum(w.numel() for w in prunable(bench.initial()).values())
+    assert masks.kept() == round(0.2 * total)
+
+
+@pytest.mark.parametrize("method", ["snip", "grasp"])
+def test_what_scores_highest_over_all_layers_is_kept(digits, method):
+    masks, _, bench = before_training(digits, "resnet8", method, density=0.2)
+    model, trainer = bench.initial(), bench.trainer()
+    if method == "snip":
+        found = trainer.gradients(model, batch_statistics=True)
+        scores = {n: (w.detach() * found[n]).abs() for n, w in prunable(model).items()}
+    else:
+        scores = bench.method.scores(model, trainer)
+    kept = torch.cat([scores[n][m] for n, m in masks.items()])
+    lost = torch.cat([scores[n][~m] for n, m in masks.items()])
+    assert float(kept.min()) >= float(lost.max())

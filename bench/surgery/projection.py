@@ -13,9 +13,8 @@ from bench.surgery.layers import prunable
 from bench.surgery.patterns import Pattern, PatternError, expand, keep_top, unit_scores
 from bench.surgery.views import Channels
 
-Structure = Literal["irregular", "filter", "column", "connectivity", "pattern"]
-"""irregular: single weights; filter: coupled channels; column: of the layer's matrix; connectivity:
-2-D kernels; pattern: four entries of each 3 x 3 kernel that stays, in one of a few patterns."""
+Structure = Literal["unstructured", "column", "kernel", "channel"]
+"""The zero patterns that a weight can be projected onto."""
 
 
 class Projection:
@@ -25,7 +24,7 @@ class Projection:
         weights = prunable(model)
         self.names = tuple(weights)
         column = structure == "column"
-        kernel = structure == "connectivity"
+        kernel = structure == "kernel"
         self.kinds = {
             n: Pattern(
                 "column" if column else "kernel" if kernel and w.dim() > 2 else "unstructured"
@@ -44,14 +43,14 @@ class Projection:
 
 
 class Patterns(Projection):
-    """Four entries of each 3 x 3 kernel that stays, by a library; other weights are irregular.
+    """Four entries of each 3 x 3 kernel that stays, by a library; other weights are unstructured.
 
     The first 3 x 3 layer, if it is the first of all, keeps all its kernels. Raises `PatternError`
     for a density that four of nine entries cannot reach.
     """
 
     def __init__(self, model: nn.Module, density: float, patterns: int) -> None:
-        super().__init__(model, density, "irregular")
+        super().__init__(model, density, "unstructured")
         weights = prunable(model)
         self.square = {n for n, w in weights.items() if kernel_patterns.fits(w.shape)}
         self.library = kernel_patterns.library(
@@ -116,11 +115,14 @@ class Filters:
 
 
 def projection(
-    model: nn.Module, shape: tuple[int, ...], density: float, structure: Structure, patterns: int
+    model: nn.Module, shape: tuple[int, ...], density: float, structure: Structure, library: int = 0
 ) -> Projection | Filters:
-    """The projection of every weight of `model` onto `structure` at this density of weights."""
-    if structure == "filter":
+    """The projection of every weight of `model` onto `structure` at this density of weights.
+
+    `library`: of how many patterns the 3 x 3 kernels that stay have one; 0: they stay whole.
+    """
+    if structure == "channel":
         return Filters(model, shape, density)
-    if structure == "pattern":
-        return Patterns(model, density, patterns)
+    if library:
+        return Patterns(model, density, library)
     return Projection(model, density, structure)

@@ -22,7 +22,7 @@ def updates(total: int, interval: int, end: float, least: int) -> list[int]:
     Every `interval` steps up to the fraction `end` of the training; in a training too short for
     `least` of them, more often.
     """
-    last = round(end * total)
+    last = max(1, round(end * total))
     interval = max(1, min(interval, last // max(1, least)))
     return list(range(interval, last + 1, interval))
 
