@@ -4,7 +4,7 @@ Lu et al., "AlphaPruning: Using Heavy-Tailed Self Regularization Theory for Impr
 Pruning of Large Language Models", NeurIPS 2024 (arXiv 2410.10912). Verified: the authors' code.
 
 1. alpha_l: the exponent of the eigenvalues of W^T W by Hill's estimator, over their upper half,
-   n of them, down to the median lambda_m: alpha = 1 + n / sum_i ln(lambda_i / lambda_m).         (1)
+   n of them, down to the median lambda_m: alpha = 1 + n / sum_i ln(lambda_i / lambda_m).        (1)
 2. Sparsity s_l = eta times the linear map of alpha from [min, max] to [1 - eps, 1 + eps], eta such
    that the net has its sparsity: the larger alpha, the more goes.                               (2)
 3. Keep the largest |w| of each layer.

@@ -10,8 +10,8 @@ Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvNets", IC
 Deviations from the paper:
 - Filters that are coupled by residual additions go together, by the sum of (1), since neither can
   go alone; the paper takes the ranks of the shortcut.
-- Fractions are the same everywhere and meet a density of weights, so that methods compare; the paper
-  sets them by hand from each layer's sensitivity.
+- Fractions are the same everywhere and meet a density of weights, so that methods compare; the
+  paper sets them by hand from each layer's sensitivity.
 - Neurons of fully connected layers and units of recurrent layers count as filters, so that any net
   can be pruned.
 """

@@ -15,9 +15,9 @@ weights and a mask.
    Z <- Proj(W + U), U <- U + W - Z.                                                            (3)
 3. rho grows tenfold, three times.
 4. The mask is the support of Proj(W). The client trains on with it.
-Proj: the largest weights ("irregular" in the paper), or the columns, 2-D kernels ("connectivity") or
-channels ("filters") of largest L2 norm. With a `library`, on top of kernels: in each 3 x 3 kernel
-the one of its patterns of four entries that retains the most energy.
+Proj: the largest weights ("irregular" in the paper), or the columns, 2-D kernels ("connectivity")
+or channels ("filters") of largest L2 norm. With a `library`, on top of kernels: in each 3 x 3
+kernel the one of its patterns of four entries that retains the most energy.
 
 Deviations from the paper:
 - (2) is solved exactly, in W, from the moments of a fixed set of images for each layer; the paper

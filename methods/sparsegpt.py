@@ -2,7 +2,7 @@
 
 Frantar, Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot", ICML
 2023 (arXiv 2301.00774); the update of one weight is that of the optimal brain surgeon, Hassibi,
-Stork, NeurIPS 1993. Verified: the authors' code, by a reader of it; `samples` is 128 there.
+Stork, NeurIPS 1993. Verified: the authors' code, where `samples` is 128.
 
 For each layer, with X its inputs over calibration samples and W (out, columns):
 1. H = X X^T + damp mean(diag) I; U the upper Cholesky factor of its inverse.                   (1)

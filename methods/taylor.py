@@ -1,7 +1,7 @@
 """Taylor-FO: remove the channels whose gates the loss would notice least, a few at a time.
 
 Molchanov, Mallya, Tyree, Frosio, Kautz, "Importance Estimation for Neural Network Pruning", CVPR
-2019 (arXiv 1906.10771). Verified: gates and schedule, in the authors' code; (1) and (2) second hand.
+2019 (arXiv 1906.10771). Verified: gates and schedule, in the authors' code; (1), (2) second hand.
 
 1. The importance of parameters S that go together is I = (E(W) - E(W without S))^2.            (1)
 2. To first order I = (sum over S of g w)^2, g the gradient of a batch's mean loss.             (2)
@@ -18,10 +18,10 @@ Deviations from the paper:
   number of weights that make the channel (`divide`), where the paper divides by a stage's blocks.
 - Hidden units of recurrent layers are channels, too.
 - Every round lowers the density of weights by the same amount, so that it ends at the one asked
-  for; the paper removes 100 of a ResNet's gates every 30 batches. `rounds` are spread over the first
-  `share` of the training, `interval` batches at most apart.
-- The recipe that all methods share; the paper has a rate of 1e-3 and no weight decay. It also clears
-  all momentum when the pruning ends.
+  for; the paper removes 100 of a ResNet's gates every 30 batches. `rounds` are spread over the
+  first `share` of the training, `interval` batches at most apart.
+- The recipe that all methods share; the paper has a rate of 1e-3 and no weight decay. It also
+  clears all momentum when the pruning ends.
 - `oracle`: so many channels are also removed one by one, before the first round, to measure (1) on
   the same samples (history), at a forward pass each.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
@@ -21,13 +22,35 @@ def digits():
     return data.load("digits", data.root(None))
 
 
-def test_filters_go_by_their_l1_norm_as_magnitude_s_would_layer_by_layer(digits):
-    points, _ = Bench(digits, "resnet8", "filter_norm").points()
-    other = Bench(digits, "resnet8", "magnitude", pattern="channel", allocation="layerwise")
-    start = other.start()
-    kept, _ = other.points(start)
-    shapes = [[tuple(w.shape) for w in prunable(p[0]).values()] for p in (points, kept)]
-    assert shapes[0] == shapes[1]
+def removed(digits, arch, method, start=None, **params):
+    """(the net that goes into the first training after the pruning, the start, the bench)."""
+    bench = Bench(digits, arch, method, **params)
+    start = bench.start() if start is None else start
+    seen, trainer = [], bench.trainer()
+    with mock.patch.object(trainer, "fit", lambda model, *a, **k: seen.append(model)):
+        next(bench.method.compress(copy.deepcopy(start), trainer))
+    return seen[-1], start, bench
+
+
+def survivors(smaller, start, digits) -> dict[str, torch.Tensor]:
+    """Set of channels -> which of `start` are in `smaller`, by the weights of their first layer."""
+    kept = {}
+    for group in channels.groups(start, digits.shape):
+        rows = prunable(start)[group.producers[0]].detach().flatten(1)
+        left = prunable(smaller)[group.producers[0]].detach().flatten(1)
+        if left.shape[1] == rows.shape[1]:  # its inputs are all there: rows can be compared
+            kept[group.name] = (rows[:, None] == left[None]).all(2).any(1)
+    assert kept
+    return kept
+
+
+def test_filters_go_by_their_l1_norm(digits):
+    smaller, start, _ = removed(digits, "resnet8", "filter_norm")
+    for name, kept in survivors(smaller, start, digits).items():
+        group = next(g for g in channels.groups(start, digits.shape) if g.name == name)
+        score = channels.scores(group, {n: w.detach().abs() for n, w in prunable(start).items()})
+        assert 0 < int(kept.sum()) < len(kept)
+        assert float(score[kept].min()) >= float(score[~kept].max())
 
 
 def test_the_two_norms_choose_differently(digits):
@@ -52,19 +75,23 @@ def test_filters_of_transposed_convolutions_lie_along_the_second_axis():
     assert transposed_weights(model) == {"1.weight"}
 
 
-def test_fpgm_removes_a_filter_that_another_one_replaces_before_a_small_but_unlike_one(digits):
-    """By norm the small filter would go first; here one of the many alike does."""
-    torch.manual_seed(0)
-    bench = Bench(digits, "resnet8", "fpgm", density=0.8)
-    model = bench.start()
-    weight = prunable(model)["stages.0.0.conv1.weight"]
+def test_fpgm_keeps_a_small_filter_that_is_unlike_the_others(digits):
+    """By norm the small filter would go first; here those go that the others can replace."""
+    start = Bench(digits, "resnet8", "fpgm").start()
+    weight = prunable(start)["conv1.weight"]  # the sets of the first layer have all their inputs
     with torch.no_grad():
-        alike = torch.randn_like(weight[:1])
-        weight.copy_(alike + 0.01 * torch.randn_like(weight))
-        weight[3] = -0.3 * alike[0]
-    smallest = int(weight.flatten(1).norm(dim=1).argmin())
-    assert smallest == 3
-    assert int(distances(weight.detach()).argmax()) == 3
+        for name in ("conv1.weight", "stages.0.0.conv2.weight"):
+            weight = prunable(start)[name]
+            alike = torch.randn(weight[:1].shape, generator=torch.Generator().manual_seed(0))
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+            weight.copy_(alike + 0.01 * noise)
+            weight[3] = -0.3 * alike[0]
+    kept = {
+        method: survivors(removed(digits, "resnet8", method, start)[0], start, digits)
+        for method in ("fpgm", "filter_norm")
+    }
+    assert bool(kept["fpgm"]["conv1.weight"][3])
+    assert not bool(kept["filter_norm"]["conv1.weight"][3])
 
 
 def test_the_penalty_of_slimming_lowers_scales(digits):
@@ -93,13 +120,29 @@ def test_a_channel_s_scale_is_the_mean_of_the_batch_norms_that_make_it(digits):
         assert torch.allclose(scale_of(group, scales), wanted)
 
 
-def test_slimming_removes_the_channels_of_smallest_scale(digits):
-    bench = Bench(digits, "resnet8", "slimming", lam=0.0)
-    points, _ = bench.points()
-    whole, left = prunable(bench.initial()), prunable(points[0])
-    kept = sum(w.numel() for w in left.values()) / sum(w.numel() for w in whole.values())
-    assert kept == pytest.approx(0.3, rel=0.25)
-    assert any(left[n].shape != w.shape for n, w in whole.items())
+def test_slimming_removes_the_channels_of_smallest_scale_over_all_layers(digits):
+    bench = Bench(digits, "resnet8", "slimming")
+    model = bench.start()
+    draws = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for scale in scales_of(model).values():
+            scale.copy_(torch.rand(scale.shape, generator=draws))
+    smaller, _, _ = removed(digits, "resnet8", "slimming", model)
+    wanted = {g.name: scale_of(g, scales_of(model)) for g in channels.groups(model, digits.shape)}
+    found = survivors(smaller, model, digits)
+    kept = torch.cat([wanted[n][k] for n, k in found.items()])
+    gone = torch.cat([wanted[n][~k] for n, k in found.items()])
+    assert len(gone) > 0
+    assert float(kept.min()) >= float(gone.max())
+
+
+def test_a_density_out_of_reach_is_refused_before_training(digits):
+    for method in ("slimming", "taylor"):
+        bench = Bench(digits, "resnet8", method, density=0.0005)
+        start, trainer = bench.start(), bench.trainer()
+        with pytest.raises(PatternError, match="out of reach"):
+            next(bench.method.compress(start, trainer))
+        assert trainer.epochs_spent == 0
 
 
 def test_slimming_refuses_a_net_without_batch_norm(digits):

@@ -12,7 +12,7 @@ from bench import data
 from bench.method import make
 from bench.surgery import PatternError, prunable
 from bench.surgery.inputs import grams, operands, squares
-from methods.alpha_pruning import hill
+from methods.alpha_pruning import filled, hill
 from methods.owl import metric, outliers
 from methods.sparsegpt import shared_out
 from tests.contract_bench import Bench
@@ -104,12 +104,22 @@ def test_owl_spreads_densities_by_twice_lambda_and_keeps_the_total():
 
 
 def test_hill_s_estimator_has_its_value_and_finds_the_exponent_of_a_pareto_tail():
-    # eigenvalues 8, 4, 2, 1: the two largest over the third
+    # eigenvalues 8, 4, 2, 1: the upper two, from 4 on
     weight = torch.diag(torch.tensor([8.0, 4, 2, 1])).sqrt()
-    assert hill(weight) == pytest.approx(1 + 2 / math.log(8))
+    assert hill(weight) == pytest.approx(1 + 2 / math.log(2))
     assert hill(3 * weight) == pytest.approx(hill(weight))
+    padded = torch.zeros(40, 40)
+    padded[:4, :4] = weight
+    assert hill(padded) == pytest.approx(hill(weight))  # zeros are no tail
     uniform = torch.rand(4000, generator=torch.Generator().manual_seed(0)).double()
     assert hill(torch.diag((1 - uniform) ** (-1 / 1.5)).sqrt()) == pytest.approx(2.5, rel=0.05)
+
+
+def test_layers_without_a_tail_get_the_mean_of_the_others():
+    for weight in (torch.zeros(4, 4), torch.eye(6), torch.ones(5, 1), torch.ones(4, 4)):
+        assert hill(weight) is None
+    assert filled({"a": 2.0, "b": None, "c": 4.0}) == {"a": 2.0, "b": 3.0, "c": 4.0}
+    assert len(set(filled({"a": None, "b": None}).values())) == 1
 
 
 def test_alpha_pruning_maps_exponents_to_sparsities_and_keeps_the_total():
@@ -138,13 +148,13 @@ def test_sparsegpt_repairs_one_pruned_weight_as_the_optimal_brain_surgeon_does()
     x, gram = moments(6)
     method = make("sparsegpt", {"damp": 1e-9})
     weight = torch.randn(1, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    weight[0, 0] = 1e-6  # it is the least salient by far
+    weight[0, 0] = 0.05  # the least salient
     found, kept = method.pruned(weight, gram, 5)
     assert kept[0].tolist() == [False, True, True, True, True, True]
-    weight[0, 0] = 1e-6
     inverse = torch.linalg.inv(gram)
     wanted = weight - weight[0, 0] / inverse[0, 0] * inverse[0]
-    assert torch.allclose(found, wanted, atol=1e-9)
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-7)
+    assert not torch.allclose(found[0, 1:], weight[0, 1:], rtol=0, atol=1e-3)
     best = torch.linalg.lstsq(x[1:].T, (weight @ x).T).solution[:, 0]
     assert torch.allclose(found[0, 1:], best, atol=1e-6)
 
@@ -161,6 +171,16 @@ def test_sparsegpt_leaves_less_error_than_its_mask_alone_and_keeps_the_count():
     same, kept = make("sparsegpt", {}).pruned(weight, gram, weight.numel())
     assert kept.all()
     assert torch.equal(same, weight)
+
+
+def test_sparsegpt_keeps_no_weight_of_a_dead_input_before_one_of_a_live_one():
+    _, gram = moments(20)
+    whole = torch.zeros(40, 40, dtype=torch.float64)
+    whole[:20, :20] = 1e-3 * gram
+    weight = torch.randn(8, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for count, dead in ((80, 0), (200, 40)):
+        kept = make("sparsegpt", {}).pruned(weight, whole, count)[1]
+        assert int(kept[:, 20:].sum()) == dead
 
 
 def test_sparsegpt_stands_inputs_that_are_always_zero():

@@ -12,10 +12,11 @@ from bench import data
 from bench.method import make
 from bench.surgery import PatternError, channels, nonzero, prunable
 from bench.surgery import kernel_patterns as kp
+from bench.surgery.inputs import passed
 from bench.surgery.projection import projection
 from tests.contract_bench import Bench
 
-STRUCTURES = ("irregular", "filter", "column", "connectivity", "pattern")
+STRUCTURES = [("unstructured", 0), ("channel", 0), ("column", 0), ("kernel", 0), ("kernel", 8)]
 
 
 @pytest.fixture(scope="module")
@@ -28,37 +29,40 @@ def net(digits):
     return Bench(digits, "resnet8", "magnitude").start()
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_projections_are_idempotent_nearest_points_at_the_density(net, digits, structure):
-    onto = projection(net, digits.shape, 0.3, structure, 8)
+@pytest.mark.parametrize(("structure", "library"), STRUCTURES)
+def test_projections_are_idempotent_and_at_the_density(net, digits, structure, library):
+    onto = projection(net, digits.shape, 0.3, structure, library)
     weights = {n: prunable(net)[n].detach() for n in onto.names}
     kept = {n: onto.mask(n, w) for n, w in weights.items()}
     once = {n: w * kept[n] for n, w in weights.items()}
     again = {n: w * onto.mask(n, w) for n, w in once.items()}
     assert all(torch.equal(once[n], again[n]) for n in once)
-    if structure == "filter":
+    if structure == "channel":
         smaller = channels.shrink(net, digits.shape, onto.keep)
         left = sum(w.numel() for w in prunable(smaller).values())
     else:
         left = sum(int(m.sum()) for m in kept.values())
     whole = sum(w.numel() for w in prunable(net).values())
-    assert left / whole == pytest.approx(0.3, rel=0.25 if structure == "filter" else 0.01)
+    assert left / whole == pytest.approx(0.3, rel=0.25 if structure == "channel" else 0.01)
 
 
-def test_projections_keep_whole_units(net, digits):
-    for structure, axes in (("column", 0), ("connectivity", (2, 3))):
-        onto = projection(net, digits.shape, 0.3, structure, 8)
-        for name in onto.names:
-            weight = prunable(net)[name]
-            mask = onto.mask(name, weight).double()
-            if structure == "connectivity" and weight.dim() < 3:
-                continue
-            mean = mask.mean(axes)
-            assert ((mean == 0) | (mean == 1)).all(), name
+@pytest.mark.parametrize(("structure", "axes"), [("column", (0,)), ("kernel", (2, 3))])
+def test_projections_keep_the_units_of_largest_l2_norm(net, digits, structure, axes):
+    """Small and many against large and few: by L1 another unit would stay."""
+    onto = projection(net, digits.shape, 0.3, structure)
+    for name in onto.names:
+        weight = prunable(net)[name].detach()
+        if weight.dim() < 3 and structure == "kernel":
+            continue
+        mask = onto.mask(name, weight)
+        part = mask.double().mean(axes)
+        assert ((part == 0) | (part == 1)).all(), name
+        norm = weight.square().sum(axes)
+        assert float(norm[part == 1].min()) >= float(norm[part == 0].max()), name
 
 
-def test_irregular_keeps_the_largest(net, digits):
-    onto = projection(net, digits.shape, 0.3, "irregular", 8)
+def test_unstructured_keeps_the_largest(net, digits):
+    onto = projection(net, digits.shape, 0.3, "unstructured")
     weight = prunable(net)["stages.0.0.conv1.weight"].detach()
     mask = onto.mask("stages.0.0.conv1.weight", weight)
     assert float(weight[mask].abs().min()) >= float(weight[~mask].abs().max())
@@ -78,7 +82,7 @@ def test_the_library_holds_the_most_frequent_patterns():
 
 
 def test_each_kernel_takes_the_pattern_that_retains_the_most_energy(net, digits):
-    onto = projection(net, digits.shape, 0.3, "pattern", 8)
+    onto = projection(net, digits.shape, 0.3, "kernel", 8)
     assert 0 < len(onto.library) <= 8
     name = "stages.1.0.conv2.weight"
     weight = prunable(net)[name].detach()
@@ -96,7 +100,7 @@ def test_each_kernel_takes_the_pattern_that_retains_the_most_energy(net, digits)
 
 def test_a_density_that_patterns_cannot_reach_is_refused(net, digits):
     with pytest.raises(PatternError, match="out of reach"):
-        projection(net, digits.shape, 0.6, "pattern", 8)
+        projection(net, digits.shape, 0.6, "kernel", 8)
 
 
 def solved(gram, cross, weight, keep, **params):
@@ -140,53 +144,77 @@ def test_without_a_constraint_admm_finds_the_least_squares_solution():
     assert torch.allclose(weight, best, atol=1e-6)
 
 
-@pytest.mark.parametrize("structure", ["irregular", "filter", "pattern"])
+@pytest.mark.parametrize(("structure", "library"), STRUCTURES)
 @pytest.mark.parametrize("together", [False, True])
-def test_no_sample_is_read_before_the_client_trains(digits, structure, together):
+def test_no_sample_is_read_before_the_client_trains(digits, structure, library, together):
     bench = Bench(
-        digits, "resnet8", "privacy_admm", structure=structure, images=64, iterations=2,
-        together=together,
+        digits, "resnet8", "privacy_admm", pattern=structure, library=library, images=64,
+        iterations=2, together=together,
     )  # fmt: skip
     start, trainer = bench.start(), bench.trainer()
     trained = []
 
-    def fit(model, *args, **kwargs):
-        trained.append(nonzero(model))
+    def fit(model, *args, masks, **kwargs):
+        trained.append((nonzero(model), masks))
 
-    closed = mock.PropertyMock(side_effect=AssertionError("a sample was read"))
-    split = type(digits.train)
+    split, read = type(digits.train), AssertionError("a sample was read")
     with (
         mock.patch.object(trainer, "fit", fit),
-        mock.patch.object(split, "batches", side_effect=AssertionError("a sample was read")),
-        mock.patch.object(split, "images", closed, create=True),
+        mock.patch.object(split, "batches", side_effect=read),
+        mock.patch.object(split, "images", mock.PropertyMock(side_effect=read), create=True),
     ):
         next(bench.method.compress(start, trainer))
-    assert len(trained) == 1
-    lines = [line for line in bench.lines if line["event"] == "admm"]
-    assert lines
-    if structure == "pattern":
-        library = [line for line in bench.lines if line["event"] == "pattern"]
-        assert all(len(line["places"].split()) == 4 for line in library)
+    ((left, masks),) = trained
+    assert [line for line in bench.lines if line["event"] == "admm"]
+    if structure != "channel":
+        assert (
+            left.kept()
+            == masks.kept()
+            == pytest.approx(0.3 * sum(m.numel() for m in left.values()), rel=0.01)
+        )
+    if library:
+        found = [line for line in bench.lines if line["event"] == "pattern"]
+        assert all(len(line["places"].split()) == 4 for line in found)
+        for mask in left.values():
+            if mask.shape[2:] == (3, 3):
+                assert int(mask.flatten(2).sum(2).max()) == 4
 
 
-def test_a_layer_reads_what_the_pruned_ones_before_it_give(digits):
-    """The second layer's moments differ from those of the dense net, if they are taken in turn."""
-    bench = Bench(digits, "lenet300", "privacy_admm", images=64)
+def test_layers_are_solved_in_turn_behind_the_pruned_ones(digits):
+    """Against least squares by hand: what the second layer reads, and what it should give."""
+    bench = Bench(digits, "lenet300", "privacy_admm", images=64, density=1.0)
     model, teacher = bench.initial().eval(), bench.initial().eval()
-    names = list(prunable(model))
+    first, second = list(prunable(model))[:2]
 
     def draw(size):
-        stream = torch.Generator().manual_seed(0)
-        return torch.rand(size, *digits.shape, generator=stream)
+        return torch.rand(size, *digits.shape, generator=torch.Generator().manual_seed(0))
 
     with torch.no_grad():
-        dense = bench.method.moments(model, teacher, names[1:2], draw)[names[1]]
-        prunable(model)[names[0]].mul_(0.5)
-        pruned = bench.method.moments(model, teacher, names[1:2], draw)[names[1]]
-    assert not torch.allclose(dense[0], pruned[0])
-    x = dense[0]
-    weight = prunable(teacher)[names[1]].detach().double()
-    assert torch.allclose(dense[1], weight @ x, atol=1e-9)
+        prunable(model)[first].mul_(0.5)
+        gram, cross = bench.method.moments(model, teacher, [second], draw)[second]
+    batch = draw(64)
+    own, taught = (passed(net, [second], batch)[second][0].double() for net in (model, teacher))
+    target = prunable(teacher)[second].detach().double() @ taught
+    assert torch.allclose(gram[0], own @ own.T / 64, atol=1e-9)
+    assert torch.allclose(cross[0], target @ own.T / 64, atol=1e-9)
+    assert not torch.allclose(own, taught)
+
+
+def test_the_design_solves_later_layers_with_what_earlier_ones_became(digits):
+    seen, real = [], make("privacy_admm", {}).moments.__func__
+
+    def moments(self, model, teacher, names, draw):
+        weights = prunable(model)
+        seen.append(([int((w == 0).sum()) for w in weights.values()], list(names)))
+        return real(self, model, teacher, names, draw)
+
+    for together in (False, True):
+        seen.clear()
+        bench = Bench(digits, "lenet300", "privacy_admm", images=64, together=together)
+        with mock.patch.object(type(bench.method), "moments", moments):
+            bench.points()
+        zeros = [sum(count > 0 for count in counts) for counts, _ in seen]
+        assert zeros == ([0] if together else [0, 1, 2])
 
 
 def test_fields_have_no_images_to_draw():
