@@ -117,6 +117,7 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
         }),
     ]),
     ("methods", "list the methods", "methods", []),
+    ("deviations", "write the table of deviations from the papers", "deviations", []),
     ("doctor", "what is here, what is missing, what cannot work and why", "doctor", [ROOT]),
     ("new-method", "write a method file to start from", "new_method", [
         (["name"], {"help": "lower-case name; becomes methods/<name>.py"}),

@@ -243,3 +243,10 @@ def schema() -> None:
 
     file = Path(__file__).parent / "config" / "schema.json"
     file.write_text(json.dumps(Config.model_json_schema(), indent=1) + "\n")
+
+
+def deviations() -> None:
+    """Write results/published/deviations.md from the methods' docstrings."""
+    from bench.deviations import table
+
+    (RESULTS / "published" / "deviations.md").write_text(table())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from bench.ledger import Ledger, Phase
 from bench.method import load
 from bench.schedule import Batches
 from bench.spec import Outcome, Recipe, RunSpec
-from bench.surgery.layers import prunable
+from bench.surgery.layers import prunable, scoring_copy
 from bench.surgery.masks import Masks, nonzero
 from bench.training import Through, Training, TrainingFailed
 
@@ -146,30 +146,41 @@ class Trainer:
         """Remember `model`, pruned and not yet retrained: the next point's accuracy `before`."""
         self.before = copy.deepcopy(model)
 
-    def gradients(self, model: nn.Module, samples: int | None = None) -> dict[str, Tensor]:
-        """Gradient of the mean loss for every prunable weight.
+    def samples(
+        self, count: int | None = None, stream: str = "samples"
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of normalised inputs and targets: `count` training samples, or one batch.
 
-        On `samples` training samples (one batch by default), in eval mode, counted as scoring.
+        At random, but the same ones at every call for a `stream`; counted as scoring.
         """
         size = self.recipe().batch_size
-        order = torch.randperm(len(self.data.train), generator=self.generator("samples"))
-        order = order[: samples or size]
-        with self.spend("score"):
-            was_training = model.training
-            model.eval().zero_grad()
-            for inputs, targets in self.data.train.batches(size, order):
-                outputs = model(self.data.normalise(inputs))
-                loss = self.data.task.loss(outputs, targets, total=True)
-                (loss / len(order)).backward()
-            found = {}
-            for name, weight in prunable(model).items():
-                found[name] = torch.zeros_like(weight)
-                if weight.grad is not None:
-                    found[name] += weight.grad
-            model.zero_grad()
-            model.train(was_training)
+        order = torch.randperm(len(self.data.train), generator=self.generator(stream))
+        order = order[: count or size]
         self.ledger.add("score", samples=len(order))
-        return found
+        for inputs, targets in self.data.train.batches(size, order):
+            yield self.data.normalise(inputs), targets
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The task's loss of a batch, summed over its samples."""
+        return self.data.task.loss(outputs, targets, total=True)
+
+    def gradients(
+        self, model: nn.Module, samples: int | None = None, batch_statistics: bool = False
+    ) -> dict[str, Tensor]:
+        """Gradient of the mean loss for every prunable weight.
+
+        On `samples` training samples (one batch by default), counted as scoring, without dropout;
+        batch norms use their running statistics or, for untrained nets, the batch's.
+        """
+        with self.spend("score"):
+            scored, seen = scoring_copy(model, batch_statistics), 0
+            for inputs, targets in self.samples(samples):
+                self.loss(scored(inputs), targets).backward()
+                seen += len(targets)
+            return {
+                name: torch.zeros_like(w) if w.grad is None else w.grad / seen
+                for name, w in prunable(scored).items()
+            }
 
     def rewound(self, step: int) -> dict[str, Tensor]:
         """The state of the dense run after `step` optimiser steps (0: the initial weights).

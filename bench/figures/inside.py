@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bench import stats
+from bench import stats, tidy
 from bench.figures import style
 from bench.method import Method, make
 
@@ -101,3 +102,87 @@ def kept_axis(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> 
     axis.set_ticks(ticks, labels=[f"{100 * tick:g}" for tick in ticks])
     axis.set_ticks([], minor=True)
     axes.set(**{f"{which}lim": (high, low) if which == "x" else (low, high)})
+
+
+def by_layer(
+    tables: Path, out: Path, name: str, event: str, shown: Mapping[str, str], x: tuple[str, str]
+) -> list[Path]:
+    """Write `name`.{pdf,png}: columns of the history's `event` by `x`, a line per layer.
+
+    `shown`: columns that are fractions, with the labels of their axes (a % there scales them); `x`:
+    a column and its label. Mean over seeds; a row of panels for each method of each (dataset, arch,
+    tier), of the lowest density of its first variant.
+    """
+    lines = events(tidy.read(tables, "runs"), tidy.read(tables, "history"), event, shown)
+    groups = list(lines.groupby([*PAIR, "method"], sort=True))
+    if not groups:
+        return style.message(f"No run left lines of {event}.", out, name)
+    with style.style():
+        widest = max(part["layer"].nunique() for _, part in groups)
+        height = max(1.9, 0.15 * widest) + 0.2
+        made = style.figure(WIDTH, height * len(groups))
+        panels = made.subplots(len(groups), len(shown), squeeze=False)
+        for row, (key, part) in zip(panels, groups, strict=True):
+            # numbered in the order of the net, so that their looks keep that order
+            looks = style.looks(
+                [f"{i:03d} {n}" for i, n in enumerate(dict.fromkeys(part["layer"]))]
+            )
+            for axes, (column, label) in zip(row, shown.items(), strict=True):
+                _layers(axes, part, column, label, x, looks)
+            density = part["target_density"].iloc[0]
+            row[0].set_title(
+                f"{key[0]}, {key[1]}, {part['variant'].iloc[0]} at {100 * density:.3g} %",
+                loc="left",
+            )
+            row[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        return style.save(made, out, name)
+
+
+def events(
+    runs: pd.DataFrame, history: pd.DataFrame, event: str, needed: Iterable[str]
+) -> pd.DataFrame:
+    """The lines of `event` with the labels of their run: first variant, lowest density.
+
+    Of each method of each (dataset, arch, tier); empty where a column that is `needed` is missing.
+    """
+    if any(column not in history for column in ("event", *needed)):
+        return runs.iloc[:0]
+    labels = ["run", *PAIR, "method", "variant", "target_density", "seed"]
+    lines = history[history["event"] == event].merge(runs[labels], on="run")
+    for column in ("variant", "target_density"):
+        first = lines.groupby([*PAIR, "method"])[column].transform("min")
+        lines = lines[lines[column] == first]
+    return lines
+
+
+def layer_looks(part: pd.DataFrame) -> dict[str, style.Look]:
+    """Layer -> how its line looks, in the order of the net."""
+    layers = list(dict.fromkeys(part["layer"]))
+    numbered = style.looks([f"{i:03d} {name}" for i, name in enumerate(layers)])
+    return dict(zip(layers, numbered.values(), strict=True))
+
+
+def _layers(
+    axes: Axes,
+    part: pd.DataFrame,
+    column: str,
+    label: str,
+    x: tuple[str, str],
+    looks: Mapping[str, style.Look],
+) -> None:
+    factor = 100 if "%" in label else 1
+    for layer, look in looks.items():
+        values = factor * part[part["layer"] == layer].groupby(x[0])[column].mean()
+        axes.plot(
+            values.index,
+            values,
+            color=look.color,
+            marker=look.marker,
+            linestyle=look.linestyle,
+            markersize=3,
+            markevery=max(1, len(values) // 6),
+            label=layer.removesuffix(".weight"),
+        )
+    axes.set_ylim(-0.02 * factor, 1.02 * factor)
+    axes.set_xlabel(x[1])
+    axes.set_ylabel(label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 from torch import Tensor, nn
@@ -65,3 +66,20 @@ def matrix(weight: Tensor) -> Tensor:
     A row per output, reduced over its columns.
     """
     return weight.flatten(1)
+
+
+def scoring_copy(model: nn.Module, batch_statistics: bool = False) -> nn.Module:
+    """A copy of `model` whose gradients score its weights: nothing is drawn, `model` is untouched.
+
+    In eval mode, so without dropout; `batch_statistics`: but for batch norms, which an untrained
+    net needs to take from the batch, as in training.
+    """
+    copied = copy.deepcopy(model).eval()
+    copied.zero_grad()
+    for module in copied.modules():
+        if isinstance(module, nn.RNNBase):  # cuDNN has no backward in eval mode
+            module.train()
+            module.dropout = 0.0
+        elif batch_statistics and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    return copied

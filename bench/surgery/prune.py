@@ -109,6 +109,8 @@ def select(
     allocation: Allocation,
 ) -> Masks:
     """Masks over the weights that can hold `pattern`; `density` counts all prunable weights."""
+    if pattern.kind == "channel":
+        raise PatternError("channels have no masks of single weights: they are removed")
     weights = prunable(model)
     # what N:M leaves over at the end of a row stays dense; a layer that blocks do not tile, whole
     held = {
