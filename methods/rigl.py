@@ -23,12 +23,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from bench.method import Density, Method
-from bench.surgery import Allocation, prunable, prune
+from bench.surgery import Allocation, prunable, prune, uniform
 from bench.surgery.gradients import Gradients
 from bench.surgery.regrow import Connections, updates
 from bench.trainer import Trainer
@@ -55,10 +54,7 @@ class Rigl(Method):
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Train while connections move; one point."""
-        draws = trainer.generator()
-        scores = {
-            n: torch.rand(w.shape, generator=draws).to(w.device) for n, w in prunable(model).items()
-        }
+        scores = uniform(model, trainer.generator())
         model, masks = prune(
             model, scores, self.density, allocation=self.allocation, shape=trainer.shape
         )

@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.method import Density, Method
-from bench.surgery import Allocation, prunable, prune
+from bench.surgery import Allocation, prune, uniform
 from bench.surgery.regrow import Connections, updates
 from bench.trainer import Trainer
 
@@ -57,9 +57,12 @@ class Set(Method):
         def chance(name: str, weight: Tensor) -> Tensor:
             return torch.rand(weight.shape, generator=draws).to(weight.device)
 
-        scores = {n: chance(n, w) for n, w in prunable(model).items()}
         model, masks = prune(
-            model, scores, self.density, allocation=self.allocation, shape=trainer.shape
+            model,
+            uniform(model, draws),
+            self.density,
+            allocation=self.allocation,
+            shape=trainer.shape,
         )
         connections, epochs = Connections(masks), trainer.epochs()
         total = trainer.steps(epochs)

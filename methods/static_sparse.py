@@ -16,12 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from pydantic import Field
 from torch import nn
 
 from bench.method import Density, Method
-from bench.surgery import Allocation, PatternName, Uneven, prunable, prune
+from bench.surgery import Allocation, PatternName, Uneven, prune, uniform
 from bench.trainer import Trainer
 
 
@@ -40,13 +39,9 @@ class StaticSparse(Method):
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Draw, prune, train; one point."""
-        draws = trainer.generator()
-        scores = {
-            n: torch.rand(w.shape, generator=draws).to(w.device) for n, w in prunable(model).items()
-        }
         model, masks = prune(
             model,
-            scores,
+            uniform(model, trainer.generator()),
             self.density,
             pattern=self.pattern,
             allocation=self.allocation,

@@ -4,7 +4,7 @@ Prunable layers, masks, patterns, allocations, channel removal, save and load.
 """
 
 from bench.surgery.layers import gates, prunable
-from bench.surgery.masks import Masks, magnitudes, nonzero
+from bench.surgery.masks import Masks, magnitudes, nonzero, uniform
 from bench.surgery.patterns import PatternError, PatternName
 from bench.surgery.prune import Allocation, Uneven, prune
 
@@ -19,4 +19,5 @@ __all__ = [
     "nonzero",
     "prunable",
     "prune",
+    "uniform",
 ]

@@ -52,3 +52,10 @@ def nonzero(model: nn.Module) -> Masks:
 def magnitudes(model: nn.Module) -> dict[str, Tensor]:
     """|w| of every prunable weight."""
     return {name: weight.detach().abs() for name, weight in prunable(model).items()}
+
+
+def uniform(model: nn.Module, stream: torch.Generator) -> dict[str, Tensor]:
+    """A score z ~ U(0, 1) for every prunable weight, drawn from `stream` on the CPU."""
+    return {
+        n: torch.rand(w.shape, generator=stream).to(w.device) for n, w in prunable(model).items()
+    }
