@@ -29,7 +29,7 @@ Deviations from the paper (that is, from its code; all are decisions of this ben
 - Noise scale 0.05, the code's for ResNet-18 (LeNet-5: 0.1 and 0.01; its first version: 1), so draws
   come from softmax(phi / 0.05), sure from the start. With `noise: 1` logits need more steps than
   short trainings have: ResNet-8 on digits at density 0.05 ends at 19 and 31 % (216 steps of draws,
-  two seeds, validation), with 0.05 at 97 %, without noise at 97 %.
+  two seeds, validation), with 0.05 at 97 %, without noise and penalty at 97 %.
 - The temperature ends with the draws; in the code it may never have left 5.
 - Adam steps the logits whatever steps the weights, at its own rate (`logit_lr`, 50 times
   the code's one Adam, for trainings this short), without weight decay: under SGD the gradients of
