@@ -88,6 +88,17 @@ def test_owl_s_metric_and_outliers_are_those_of_the_definition():
     assert outliers(found, 4) == 0
 
 
+def test_owl_by_wanda_keeps_the_same_number_in_every_row(digits):
+    """The layers' numbers follow the outliers."""
+    bench = Bench(digits, "resnet8", "owl", rank="wanda")
+    points, _ = bench.points()
+    for mask in bench.masks[0].values():
+        assert len(set(mask.flatten(1).sum(1).tolist())) == 1
+    assert points
+    levels = {line["density"] for line in bench.lines if line["event"] == "allocation"}
+    assert len(levels) > 1
+
+
 def test_owl_spreads_densities_by_twice_lambda_and_keeps_the_total():
     owl, shares = make("owl", {"density": 0.4}), {"a": 1.0, "b": 3.0, "c": 2.0}
     even = owl.densities(shares, dict.fromkeys(shares, 1000))

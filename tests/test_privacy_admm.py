@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bench import data
-from bench.method import make
+from bench.method import MethodError, make
 from bench.surgery import PatternError, channels, nonzero, prunable
 from bench.surgery import kernel_patterns as kp
 from bench.surgery.inputs import passed
@@ -215,6 +215,11 @@ def test_the_design_solves_later_layers_with_what_earlier_ones_became(digits):
             bench.points()
         zeros = [sum(count > 0 for count in counts) for counts, _ in seen]
         assert zeros == ([0] if together else [0, 1, 2])
+
+
+def test_a_library_is_for_kernels():
+    with pytest.raises(MethodError, match="library is for pattern: kernel"):
+        make("privacy_admm", {"library": 8})
 
 
 def test_fields_have_no_images_to_draw():
