@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from bench.method import Density, Method
 from bench.surgery import magnitudes, prunable, prune
-from bench.surgery.allocation import round_counts, water_fill
+from bench.surgery.allocation import water_fill, weight_counts
 from bench.trainer import Trainer
 
 
@@ -51,9 +51,7 @@ class AlphaPruning(Method):
         densities = self.densities(alphas, sizes)
         for name, level in densities.items():
             trainer.log("allocation", layer=name, measure=alphas[name], density=level)
-        counts = round_counts(
-            {n: d * sizes[n] for n, d in densities.items()}, sizes, dict.fromkeys(sizes, 1)
-        )
+        counts = weight_counts(densities, sizes)
         model, masks = prune(
             model, magnitudes(model), self.density, allocation=counts, shape=trainer.shape
         )

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from bench.method import Density, Method
 from bench.surgery import magnitudes, prune
-from bench.surgery.allocation import round_counts, water_fill
+from bench.surgery.allocation import water_fill, weight_counts
 from bench.surgery.inputs import squares
 from bench.surgery.layers import scoring_copy
 from bench.trainer import Trainer
@@ -58,9 +58,7 @@ class Owl(Method):
         densities = self.densities(shares, sizes)
         for name, level in densities.items():
             trainer.log("allocation", layer=name, measure=shares[name], density=level)
-        counts = round_counts(
-            {n: d * sizes[n] for n, d in densities.items()}, sizes, dict.fromkeys(sizes, 1)
-        )
+        counts = weight_counts(densities, sizes)
         ranked = magnitudes(model) if self.rank == "magnitude" else scores
         pattern = "unstructured" if self.rank == "magnitude" else "k-of-n"
         model, masks = prune(

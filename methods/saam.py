@@ -43,7 +43,7 @@ from bench.method import Density, Method
 from bench.sparsity import pq_index, retained
 from bench.surgery import Masks, PatternError, PatternName, Uneven, gates, magnitudes, prunable
 from bench.surgery import channels as channel
-from bench.surgery.allocation import round_counts, water_fill
+from bench.surgery.allocation import round_counts, water_fill, weight_counts
 from bench.surgery.patterns import Pattern, keep_n_of_m, keep_top
 from bench.surgery.prune import check, remove_channels
 from bench.trainer import Trainer
@@ -158,9 +158,7 @@ class Saam(Method):
                 counts = round_counts({n: d * pattern.m for n, d in levels.items()}, of, groups)
                 kept = {n: keep_n_of_m(s, counts[n], pattern.m) for n, s in parts.items()}
             else:
-                counts = round_counts(
-                    {n: d * sizes[n] for n, d in levels.items()}, sizes, dict.fromkeys(sizes, 1)
-                )
+                counts = weight_counts(levels, sizes)
                 draws = trainer.generator()
                 kept = {n: keep_top(self.chance(s, draws), counts[n]) for n, s in parts.items()}
         return Masks({n: torch.cat([kept[f"{n}#{g}"] for g in range(stacked[n])]) for n in scores})

@@ -57,12 +57,9 @@ class Set(Method):
         def chance(name: str, weight: Tensor) -> Tensor:
             return torch.rand(weight.shape, generator=draws).to(weight.device)
 
+        scores = uniform(model, draws)
         model, masks = prune(
-            model,
-            uniform(model, draws),
-            self.density,
-            allocation=self.allocation,
-            shape=trainer.shape,
+            model, scores, self.density, allocation=self.allocation, shape=trainer.shape
         )
         connections, epochs = Connections(masks), trainer.epochs()
         total = trainer.steps(epochs)

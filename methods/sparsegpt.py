@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from bench.method import Density, Method
 from bench.surgery import Masks, prunable
-from bench.surgery.allocation import round_counts
+from bench.surgery.allocation import weight_counts
 from bench.surgery.inputs import grams
 from bench.surgery.layers import scoring_copy
 from bench.surgery.patterns import keep_top
@@ -52,8 +52,7 @@ class Sparsegpt(Method):
         """Prune and repair each layer, fine-tune; one point."""
         weights, masks = prunable(model), Masks()
         sizes = {n: w.numel() for n, w in weights.items()}
-        wanted = {n: self.density * size for n, size in sizes.items()}
-        counts = round_counts(wanted, sizes, dict.fromkeys(sizes, 1))
+        counts = weight_counts(dict.fromkeys(sizes, self.density), sizes)
         with trainer.spend("score"), torch.no_grad():
             batches = (inputs for inputs, _ in trainer.samples(self.samples))
             moments = grams(scoring_copy(model), batches)

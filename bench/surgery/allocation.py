@@ -154,6 +154,12 @@ def water_fill(
     return densities(high)
 
 
+def weight_counts(densities: dict[str, float], sizes: dict[str, int]) -> dict[str, int]:
+    """Weights that each layer keeps at its density, rounded together; `sizes`: weights it has."""
+    wanted = {n: d * sizes[n] for n, d in densities.items()}
+    return round_counts(wanted, sizes, dict.fromkeys(sizes, 1))
+
+
 def round_counts(
     wanted: dict[str, float], units: dict[str, int], sizes: dict[str, int]
 ) -> dict[str, int]:
