@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from statistics import geometric_mean
 
+import kiwisolver
 import numpy as np
 import pytest
 
@@ -141,3 +143,33 @@ def test_importing_the_figures_does_not_import_matplotlib_or_pandas():
     heavy = "{'matplotlib', 'pandas', 'torch'}"
     code = f"import sys, bench.figures; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def nested():
+    """A figure with figures in it, like that of the fields."""
+    made = style.figure(6.8, 7)
+    upper, lower = made.subfigures(1, 1).subfigures(2, 1, height_ratios=(4.2, 2.6))
+    for axes in upper.subplots(3, 4).flat:
+        axes.set_title("step")
+    upper.suptitle("title", x=0.01, ha="left")
+    lower.subplots().set_ylabel("error")
+    return made
+
+
+def places(made) -> tuple[str, ...]:
+    made.draw_without_rendering()
+    return tuple(v.hex() for axes in made.axes for v in map(float, axes.bbox.extents))
+
+
+def test_a_layout_does_not_depend_on_where_memory_lies(monkeypatch):
+    """Its solver adds terms in the order of their addresses."""
+    pool = [kiwisolver.Variable() for _ in range(4000)]  # a layout takes 132
+    random.Random(0).shuffle(pool)
+
+    def variable(name):
+        made = pool.pop()
+        made.setName(name)
+        return made
+
+    monkeypatch.setattr(kiwisolver, "Variable", variable)
+    assert len({places(nested()) for _ in range(8)}) == 1

@@ -56,10 +56,42 @@ def figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches, outside of pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    made = Figure(figsize=(width, height), layout="constrained")
+    class Layout(ConstrainedLayoutEngine):
+        """Constrained layout, the same each time."""
+
+        def execute(self, fig: Any) -> Any:
+            grids = super().execute(fig)
+            snap(fig)
+            return grids
+
+    made = Figure(figsize=(width, height), layout=Layout())
     FigureCanvasAgg(made)
     return made
+
+
+def snap(made: Figure) -> None:
+    """Round what the layout placed to a billionth of the figure, without minus zeros.
+
+    The solver of the constrained layout (kiwisolver) adds terms in the order of their addresses in
+    memory: two layouts of equal figures can differ in their last bits, and a PDF shows -1e-17 as
+    "-0" where another says "0".
+    """
+
+    def rounded(values: Any) -> np.ndarray:
+        return np.round(values, 9) + 0.0
+
+    parts: list[Any] = list(made.subfigs)
+    for part in parts:
+        parts += part.subfigs  # those within, which are walked in their turn
+        part.bbox_relative.set_points(rounded(part.bbox_relative.get_points()))
+    for text in [text for part in [made, *parts] for text in part.texts]:
+        text.set_position(tuple(rounded(text.get_position())))  # the layout moves titles of parts
+    for axes in made.axes:
+        placed = axes.get_in_layout()
+        axes.set_position(tuple(rounded(axes.get_position(original=True).bounds)))
+        axes.set_in_layout(placed)  # which setting a position ends
 
 
 def panels(count: int, labels: Sequence[str], height: float = 2.3) -> tuple[Figure, list[Axes]]:
