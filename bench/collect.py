@@ -250,9 +250,13 @@ def measured(point: Point, dense: Point | None) -> dict[str, Any]:
         **{f"bits_{name}": point.bits_format.get(name) for name in ("dense", "csr", "bitmap")},
         "macs": point.macs,
         "effective_macs": point.effective_macs,
+        "bops": point.bops,
+        "weight_bits": point.weight_bits,
+        "activation_bits": point.activation_bits,
         "compression": dense and ratio(dense.bits, point.bits),
         "parameter_ratio": dense and ratio(dense.parameters, point.nonzeros),
         "theoretical_speedup": dense and ratio(dense.macs, point.effective_macs),
+        "bop_reduction": dense and ratio(dense.bops, point.bops),
         "top1": test and test.top1,
         "top5": test and test.top5,
         "loss": point.test.loss,
@@ -270,9 +274,10 @@ def measured(point: Point, dense: Point | None) -> dict[str, Any]:
 
 POINT_COLUMNS = (
     "point", "final", "density", "parameters", "nonzeros", "bits", "bits_dense", "bits_csr",
-    "bits_bitmap", "macs", "effective_macs", "compression", "parameter_ratio",
-    "theoretical_speedup", "top1", "top5", "loss", "ece", "top1_before", "top1_dense",
-    "worst_class_drop", "validation_top1", "test_samples", "classes", "epochs", "digest",
+    "bits_bitmap", "macs", "effective_macs", "bops", "weight_bits", "activation_bits",
+    "compression", "parameter_ratio", "theoretical_speedup", "bop_reduction", "top1", "top5",
+    "loss", "ece", "top1_before", "top1_dense", "worst_class_drop", "validation_top1",
+    "test_samples", "classes", "epochs", "digest",
 )  # fmt: skip
 
 

@@ -177,6 +177,14 @@ class Point(Frozen):
         description="multiply-adds of the stored (possibly shrunk) net for one sample"
     )
     effective_macs: int = Field(description="multiply-adds with non-zero weights")
+    bops: int = Field(
+        description="bit operations: effective multiply-adds, each times the bits of its weight "
+        "and of its activation"
+    )
+    weight_bits: float = Field(description="of a non-zero prunable weight, mean, from its values")
+    activation_bits: float = Field(
+        description="of what weights are multiplied with, mean over effective multiply-adds"
+    )
     epochs: float = Field(description="epochs spent beyond the start, up to this point")
     test: Outcome
     before: Outcome | None = Field(

@@ -40,8 +40,8 @@ TYPES = {
     "git_commit provenance started layer shape event phase path mode device_name dtype layout "
     "throttle task what values",
     "Int64": "seed point points parameters nonzeros bits bits_dense bits_csr bits_bitmap macs "
-    "effective_macs samples test_samples classes protocol method_version peak_memory weights step "
-    "batch threads n round height width intervals",
+    "effective_macs bops samples test_samples classes protocol method_version peak_memory weights "
+    "step batch threads n round height width intervals",
     "boolean": "final",
 }
 """Type of each fixed column; what is not named is a float64."""
@@ -50,7 +50,7 @@ DTYPES = {column: dtype for dtype, columns in TYPES.items() for column in column
 
 LAYERS = (
     "run", "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs",
-    "bits",
+    "bits", "weight_bits", "activation_bits", "bops",
 )  # fmt: skip
 HISTORY = (
     "run", "event", "phase", "epoch", "step", "round", "layer", "loss", "accuracy", "validation",

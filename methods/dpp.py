@@ -145,7 +145,7 @@ class Dpp(Method):
             selection.rescale_(model)
         self.learn(model, trainer, selection)
         if self.quantise != "none" or self.pattern != "channel":
-            own = dict(model.named_parameters())
+            own: dict[str, Tensor] = dict(model.named_parameters())
             with torch.no_grad():
                 for name, value in self.seen(model, own, selection.masks(None)).items():
                     own[name].copy_(value)

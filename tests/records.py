@@ -61,6 +61,9 @@ def point(index: int, final: bool, density: float, top1: float, arch: str, epoch
         bits_format=formats,
         macs=macs,
         effective_macs=round(macs * density**0.9),
+        bops=round(macs * density**0.9) * 32 * 32,
+        weight_bits=32,
+        activation_bits=32,
         epochs=epochs,
         test=accuracy(top1),
         before=accuracy(top1 - 0.2) if density < 1 else None,
@@ -202,7 +205,8 @@ def write(folder: Path, records: list[Record], latency: bool = True) -> Path:
             "".join(json.dumps(entry) + "\n" for entry in history(item))
         )
         lines = [layer(stored) for stored in item.points]
-        header = "point,layer,shape,weights,nonzeros,density,macs,effective_macs,bits"
+        header = "point,layer,shape,weights,nonzeros,density,macs,effective_macs,bits,"
+        header += "weight_bits,activation_bits,bops"
         (home / "layers.csv").write_text("\n".join([header, *lines]) + "\n")
     if latency:
         write_latency(folder / "latency", [item for item in records if item.spec.seed == 0])
@@ -212,7 +216,8 @@ def write(folder: Path, records: list[Record], latency: bool = True) -> Path:
 def layer(stored: Point) -> str:
     """The line of one prunable weight in `layers.csv`."""
     left, macs = round(72 * stored.density), round(4608 * stored.density)
-    return f"{stored.index},conv1.weight,(8; 1; 3; 3),72,{left},{stored.density!r},4608,{macs},2304"
+    size = f"72,{left},{stored.density!r},4608,{macs},2304,32,32,{macs * 1024}"
+    return f"{stored.index},conv1.weight,(8; 1; 3; 3),{size}"
 
 
 def history(item: Record) -> list[dict[str, Any]]:

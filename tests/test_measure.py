@@ -237,13 +237,26 @@ def test_a_net_whose_products_cannot_be_seen_or_that_cannot_run_is_refused():
 
 def test_bits_of_a_matrix_worked_out_by_hand():
     weight = torch.zeros(4, 5)
-    weight[0, 0] = weight[2, 3] = weight[2, 4] = 1.0
+    weight[0, 0], weight[2, 3], weight[2, 4] = 0.7132, -1.0514, 0.3377
     assert bits(weight) == {"dense": 640, "csr": 3 * (32 + 3) + 5 * 32, "bitmap": 3 * 32 + 20}
     assert bits(weight.bfloat16()) == {
         "dense": 320,
         "csr": 3 * (16 + 3) + 5 * 32,
         "bitmap": 3 * 16 + 20,
     }
+
+
+def test_bits_of_quantised_values_worked_out_by_hand():
+    """Levels -3 ... 3 of step 0.2 need 3 bits; without zero there are six, which need 3, too."""
+    weight = torch.zeros(4, 5)
+    weight[0, 0], weight[2, 3], weight[2, 4] = 0.2, -0.6, 0.4
+    assert bits(weight) == {
+        "dense": 20 * 3 + 32,
+        "csr": 3 * (3 + 3) + 5 * 32 + 32,
+        "bitmap": 3 * 3 + 20 + 32,
+    }
+    signs = torch.where(torch.rand(4, 5) < 0.5, -0.3, 0.3)
+    assert bits(signs)["dense"] == 20 + 32
 
 
 @given(

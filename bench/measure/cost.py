@@ -9,12 +9,18 @@ from typing import Any
 
 from torch import nn
 
+from bench.measure.integers import value_bits
 from bench.measure.macs import macs
 from bench.measure.size import bits, count, model_bits
 from bench.surgery.layers import parts, prunable
+from bench.surgery.quantised_input import input_bits
+
+FULL = 32
+"""Bits of an activation that no quantiser stands before; of a weight it is the dtype that says."""
 
 LAYER_COLUMNS = (
     "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs", "bits",
+    "weight_bits", "activation_bits", "bops",
 )  # fmt: skip
 """The columns of `layers.csv`.
 
@@ -33,6 +39,7 @@ def cost(
     rows = layers(model, dense, found, point)
     # what has no weight to prune (attention products, weights of other kinds) is done in full
     rest = sum(adds for name, adds in found.items() if name not in stored)
+    done = sum(r["effective_macs"] for r in rows)
     total, by_format = model_bits(model)
     parameters, nonzeros = count(model)
     fields = {
@@ -42,9 +49,18 @@ def cost(
         "bits": total,
         "bits_format": by_format,
         "macs": sum(found.values()),
-        "effective_macs": sum(r["effective_macs"] for r in rows) + rest,
+        "effective_macs": done + rest,
+        "bops": sum(r["bops"] for r in rows) + rest * FULL * FULL,
+        "weight_bits": mean(rows, "weight_bits", "nonzeros"),
+        "activation_bits": mean(rows, "activation_bits", "effective_macs"),
     }
     return fields, rows
+
+
+def mean(rows: list[dict[str, Any]], column: str, weight: str) -> float:
+    """Of `column` over the layers, each as often as `weight` says; of full precision if never."""
+    total = sum(r[weight] for r in rows)
+    return sum(r[column] * r[weight] for r in rows if r[weight]) / total if total else float(FULL)
 
 
 def layers(
@@ -54,11 +70,14 @@ def layers(
 
     What `model` has left of it, in one weight or in several factors, and what that costs.
     """
-    rows, stored = [], parts(model, dense)
+    rows, stored, modules = [], parts(model, dense), dict(model.named_modules())
     for name, weight in prunable(dense).items():
         left = stored[name]
         nonzeros = {n: int(w.count_nonzero()) for n, w in left.items()}
         shapes = ["x".join(map(str, w.shape)) for w in left.values()]
+        effective = {n: round(found[n] * nonzeros[n] / w.numel()) for n, w in left.items()}
+        values = {n: value_bits(w)[0] for n, w in left.items()}
+        inputs = {n: input_bits(modules[n.rpartition(".")[0]]) or FULL for n in left}
         rows.append(
             {
                 "point": point,
@@ -68,10 +87,11 @@ def layers(
                 "nonzeros": sum(nonzeros.values()),
                 "density": sum(nonzeros.values()) / weight.numel(),
                 "macs": sum(found[n] for n in left),
-                "effective_macs": sum(
-                    round(found[n] * nonzeros[n] / w.numel()) for n, w in left.items()
-                ),
+                "effective_macs": sum(effective.values()),
                 "bits": sum(min(bits(w).values()) for w in left.values()),
+                "weight_bits": max(values.values(), default=None),
+                "activation_bits": max(inputs.values(), default=None),
+                "bops": sum(effective[n] * values[n] * inputs[n] for n in left),
             }
         )
     return rows

@@ -7,12 +7,16 @@ Three ways to store a tensor, with v bits a value, as a matrix of r rows and c c
 - csr: n (v + ceil(log2 c)) + 32 (r + 1): a column index of the fewest bits for each value (at least
   one), and 32-bit row pointers;
 - bitmap: n v + r c: the non-zeros, and one bit for each position.
+
+v is what the values need (`integers`): fewer bits than their dtype has, where they are integers
+times one step, which then takes 32 bits more; in the last two formats zero is no value.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bench.measure.integers import value_bits
 from bench.surgery.layers import matrix, prunable
 
 FORMATS = ("dense", "csr", "bitmap")
@@ -22,12 +26,14 @@ def bits(tensor: Tensor) -> dict[str, int]:
     """The size of `tensor`, of any shape, in bits, by format (see the module's formulas)."""
     values = matrix(tensor) if tensor.ndim > 1 else tensor.reshape(1, -1)
     rows, columns = values.shape
-    value, nonzeros = 8 * tensor.element_size(), int(values.count_nonzero())
+    nonzeros = int(values.count_nonzero())
     index = max(1, (columns - 1).bit_length())  # ceil(log2 columns), without rounding
+    value, kept = value_bits(values)
+    step = 32 if value < 8 * values.element_size() else 0
     return {
-        "dense": rows * columns * value,
-        "csr": nonzeros * (value + index) + (rows + 1) * 32,
-        "bitmap": nonzeros * value + rows * columns,
+        "dense": rows * columns * value + step,
+        "csr": nonzeros * (kept + index) + (rows + 1) * 32 + step,
+        "bitmap": nonzeros * kept + rows * columns + step,
     }
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.surgery import leaves
+from bench.surgery import leaves, quantised_input
 from bench.surgery.probe import SurgeryError
 
 WEIGHTS, STRUCTURE = "model.safetensors", "structure.json"
@@ -30,8 +30,8 @@ def save(
 ) -> None:
     """Write `model`, built as `arch` for `shape` and `classes` and then changed, to `folder`.
 
-    A layer may have another size, or be replaced by a plain torch layer or an `nn.Sequential` of
-    such.
+    A layer may have another size, quantise its input, or be replaced by a plain torch layer or an
+    `nn.Sequential` of such.
 
     Raises:
         SurgeryError: the net holds a module that cannot be described this way; the message names
@@ -126,15 +126,16 @@ def _build(arch: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
 
 def _changes(model: nn.Module, fresh: nn.Module, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The dotted name and the description of every layer of `model` that is not as in `fresh`."""
-    if type(model) is not type(fresh):
+    if quantised_input.plain(type(model)) is not type(fresh):
         yield name, _describe(model, name)
         return
     base = leaves.kind(model)
     if base is not None:
-        values = leaves.arguments(model)
-        if values != leaves.arguments(fresh):
+        values, quantiser = leaves.arguments(model), quantised_input.arguments(model)
+        if values != leaves.arguments(fresh) or quantiser:
             resized = type(model) is not base
-            yield name, {"type": base.__name__, "arguments": values, "resized": resized}
+            entry = {"type": base.__name__, "arguments": values, "resized": resized}
+            yield name, entry | ({"quantised_input": quantiser} if quantiser else {})
         return
     children, others = dict(model.named_children()), dict(fresh.named_children())
     if list(children) != list(others):
@@ -161,7 +162,10 @@ def _describe(module: nn.Module, name: str) -> dict[str, Any]:
 def _replace(model: nn.Module, name: str, entry: dict[str, Any]) -> nn.Module:
     """`model` with the layer `name` as `entry` says; the new layer if it is the whole net."""
     if entry.get("resized"):
-        leaves.resize(model.get_submodule(name), entry["arguments"])
+        layer = model.get_submodule(name)
+        leaves.resize(layer, entry["arguments"])
+        if "quantised_input" in entry:
+            quantised_input.attach(layer, **entry["quantised_input"])
         return model
     layer = _construct(entry)
     if not name:

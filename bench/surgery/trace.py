@@ -42,9 +42,9 @@ ALONE = frozenset(
     BatchNorm Bernoulli Cat Clamp ClampMax ClampMin Clone ConstantPadNd Contiguous CudnnBatchNorm
     Detach Div Elu Expand Gelu Hardsigmoid Hardswish Hardtanh LeakyRelu MaxPool2DWithIndices
     MaxPool3DWithIndices Maximum Mean Mish MkldnnConvolution Mul Native NativeBatchNorm
-    NativeDropout Neg Permute Pow Relu Relu6 Reshape ReflectionPad2D Select Sigmoid Silu Slice
-    Softplus Split SplitWithSizes Squeeze Stack Sub Sum T Tanh ToCopy Transpose UnsafeView Unsqueeze
-    UpsampleBilinear2D UpsampleNearest2D View ViewAs _CopySlices""",
+    NativeDropout Neg Permute Pow Relu Relu6 Reshape ReflectionPad2D Round Select Sigmoid Sign Silu
+    Slice Softplus Split SplitWithSizes Squeeze Stack Sub Sum T Tanh ToCopy Transpose UnsafeView
+    Unsqueeze UpsampleBilinear2D UpsampleNearest2D View ViewAs Where _CopySlices""",
     )
 )
 

@@ -143,6 +143,30 @@ class Channels:
             seen[name] = tensor * factor.view(-1, *[1] * (tensor.dim() - axis - 1))
         return seen
 
+    def left(self, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The share of each prunable weight whose outputs and inputs both stay, scalars.
+
+        `kept`: how surely each channel stays, (channels,) in [0, 1]; it may carry a gradient.
+        """
+        shares = {n: torch.ones((), device=w.device) for n, w in prunable(self.model).items()}
+        for (name, axis), places in self.places.items():
+            if name in shares:
+                length = self.model.get_parameter(name).shape[axis]
+                parts = [(kept[g].to(shares[name]), i.numel()) for g, i in places if g in kept]
+                gone = [size / length * (1 - k.mean()) for k, size in parts]
+                shares[name] = shares[name] * (1 - torch.stack(gone).sum() if gone else 1)
+        return shares
+
+    def made(self, keep: Mapping[str, Tensor]) -> dict[str, int]:
+        """How many outputs each prunable weight has left; `keep`: bool (channels,)."""
+        widths = {}
+        for name, weight in prunable(self.model).items():
+            own = [(g, p) for g in self.groups for p in self.groups[g].slices if p.name == name]
+            axis = next((p.axis for _, p in own if p.output), 0)
+            gone = [int((~keep[g]).sum()) * p.index.shape[1] for g, p in own if p.output]
+            widths[name] = weight.shape[axis] - sum(gone)
+        return widths
+
 
 View = Columns | Channels
 

@@ -17,8 +17,8 @@ LINEAR = (
     "value", "value_before", "score", "top5", "loss", "ece", "worst_class_drop", "epochs",
 )  # fmt: skip
 RATIOS = (
-    "compression", "parameter_ratio", "theoretical_speedup", "nonzeros", "bits", "macs",
-    "effective_macs",
+    "compression", "parameter_ratio", "theoretical_speedup", "bop_reduction", "nonzeros", "bits",
+    "macs", "effective_macs", "bops", "weight_bits", "activation_bits",
 )  # fmt: skip
 """Interpolated as logarithms: a ratio or a count is close to a power of the density."""
 EXACT = 0.02

@@ -17,10 +17,11 @@ COLUMNS = (
     *GROUP, "variant", "target_density", "block", "method", "family", "n", "*", "*_low", "*_high",
     "*_half", "group", "best", "seeds_needed", "top5", "*_before", "delta_dense",
     "delta_dense_half", "delta_dense_p", "interpolated", "density", "bits", "compression",
-    "parameter_ratio", "macs", "effective_macs", "theoretical_speedup", "measured_speedup",
-    "speedup_low", "speedup_high", "latency_ms", "latency_path", "latency_setting", "efficiency",
-    "latency_reason", "worst_class_drop", "ece", "epochs", "failed", "unreached", "reason",
-    "provenance", "device", "runs",
+    "parameter_ratio", "macs", "effective_macs", "theoretical_speedup", "weight_bits",
+    "activation_bits", "bops", "bop_reduction", "measured_speedup", "speedup_low", "speedup_high",
+    "latency_ms", "latency_path", "latency_setting", "efficiency", "latency_reason",
+    "worst_class_drop", "ece", "epochs", "failed", "unreached", "reason", "provenance", "device",
+    "runs",
 )  # fmt: skip
 """A star stands for each measure of the suite's tasks: `top1`, `relative_l2`."""
 TEXTS = frozenset([
@@ -29,7 +30,8 @@ TEXTS = frozenset([
 ])  # fmt: skip
 AVERAGES = (
     "density", "bits", "compression", "parameter_ratio", "macs", "effective_macs",
-    "theoretical_speedup", "worst_class_drop", "ece", "epochs",
+    "theoretical_speedup", "weight_bits", "activation_bits", "bops", "bop_reduction",
+    "worst_class_drop", "ece", "epochs",
 )  # fmt: skip
 SPENT = ("seconds_pretrain", "seconds_score", "seconds_prune", "seconds_finetune", "seconds")
 

@@ -130,13 +130,16 @@ def sizes(place: str, part: pd.DataFrame) -> Block:
     what = named(part)
     shown = part[part["block"].isin(["dense", "method"]) & (part["n"] > 0)]
     unit, bits = ("MiB", 2**23) if shown["bits"].max() >= 2**23 else ("KiB", 2**13)
+    fewer = quantised(shown)
     header = (
         "variant", "density", f"{what.short}, %", "Δ dense", "before", "actual", f"size, {unit}",
-        "compression", "multiply-adds, M", "theoretical", "measured", "ms", "efficiency",
+        "compression", "multiply-adds, M", "theoretical",
+        *(("bits", "BOPs") if fewer else ()), "measured", "ms", "efficiency",
         *(() if what.lower else ("worst class", "ECE")), "epochs",
     )  # fmt: skip
     rows = [
-        tuple(Cell(text) for text in size_row(row, bits, what)) for row in shown.to_dict("records")
+        tuple(Cell(text) for text in size_row(row, bits, what, fewer))
+        for row in shown.to_dict("records")
     ]
     return Block(
         f"{what.kind}, size and speed in one row, {place}",
@@ -147,9 +150,16 @@ def sizes(place: str, part: pd.DataFrame) -> Block:
     )
 
 
-def size_row(row: dict[Any, Any], bits: int, what: Measure) -> tuple[str, ...]:
-    """The texts of one row; `bits` is how many make the unit of size."""
+def quantised(shown: pd.DataFrame) -> bool:
+    """Whether a net computes with fewer than 32 bits anywhere."""
+    return bool((shown[["weight_bits", "activation_bits"]] < 32).any(axis=None))
+
+
+def size_row(row: dict[Any, Any], bits: int, what: Measure, fewer: bool) -> tuple[str, ...]:
+    """The texts of one row; `bits`: how many make the unit of size; `fewer`: show precisions."""
     of_classes = number(100 * row["worst_class_drop"], ".1f"), number(row["ece"], ".3f")
+    both = "/".join(number(row[f"{kind}_bits"], ".3g") for kind in ("weight", "activation"))
+    precision = (both, times(row["bop_reduction"])) if fewer else ()
     return (
         str(row["variant"]),
         f"{row['target_density']:g}",
@@ -161,6 +171,7 @@ def size_row(row: dict[Any, Any], bits: int, what: Measure) -> tuple[str, ...]:
         times(row["compression"]),
         digits(row["effective_macs"] / 1e6),
         times(row["theoretical_speedup"]),
+        *precision,
         measured(row),
         digits(row["latency_ms"]),
         number(row["efficiency"], ".2f"),
@@ -179,6 +190,11 @@ def size_notes(shown: pd.DataFrame, what: Measure, lost: bool) -> tuple[str, ...
         "that of the dense net / this. Multiply-adds: millions for one sample, those with "
         "non-zero weights. Theoretical speed-up: those of the dense net / these.",
     ]
+    if quantised(shown):
+        lines.append(
+            "Bits: of a non-zero weight / of what it is multiplied with, means. BOPs: bit "
+            "operations (multiply-adds times both), those of the dense net / these."
+        )
     settings = sorted(set(shown["latency_setting"].dropna()))
     if settings:
         lines.append(

@@ -1,0 +1,105 @@
+"""A quantiser whose step, range and shape are learned: DJPQ's.
+
+With a = |x|, step d, range q_m, exponent t and dead zone q_s:
+
+    v = 0 where a <= q_s;  (a - q_s)^t;  (q_m - q_s)^t where a >= q_m                     (1)
+    x_q = sign(x) d round(v / d)                                                          (2)
+    b = log2((q_m - q_s)^t / d + 1), and 1 more for a sign                                (3)
+
+t = 1 is uniform quantisation. The rounding passes gradients straight through, so that
+dx_q/dd = sign(x) (round(v / d) - v / d), and q_m and t learn through v; what x itself gets is 1
+within the range and 0 beyond it.                                                         (4)
+
+Wang, Lu, Blankevoort, "Differentiable Joint Pruning and Quantization", ECCV 2020, with the gradient
+rules that Microsoft's GETA ascribes to it. That values which are never negative have neither sign
+nor sign bit is recalled; GETA counts the bit for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SMALLEST = 1e-6
+"""Least distance between the range and the dead zone."""
+
+
+@dataclass
+class Levels:
+    """The quantiser of one tensor.
+
+    `log_step` (ln d, so that d stays positive), `reach` (q_m) and `power` (t) are scalars that
+    learn; `dead` is q_s; `signed`: whether values below zero occur; `power_of_two`: bits are
+    rounded to 2, 4, 8, 16 or 32, and the step follows.
+    """
+
+    log_step: nn.Parameter
+    reach: nn.Parameter
+    power: nn.Parameter
+    signed: bool
+    dead: float = 0.0
+    power_of_two: bool = False
+
+    @classmethod
+    def uniform(
+        cls, largest: Tensor, bits: float, signed: bool, dead: float, power_of_two: bool
+    ) -> Levels:
+        """Evenly spaced levels of so many `bits` up to `largest`, a scalar."""
+        reach = largest.detach().float().clamp_min(dead + SMALLEST)
+        step = (reach - dead) / (2 ** (bits - int(signed)) - 1)
+        learned = [nn.Parameter(x) for x in (step.log(), reach.clone(), torch.ones_like(reach))]
+        return cls(learned[0], learned[1], learned[2], signed, dead, power_of_two)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What learns."""
+        return [self.log_step, self.reach, self.power]
+
+    @property
+    def end(self) -> Tensor:
+        """(q_m - q_s)^t, where the levels end."""
+        return _limit(self.reach, self.dead) ** self.power
+
+    @property
+    def bits(self) -> Tensor:
+        """(3), a real number; a power of two, with the same gradient, where it has to be."""
+        own = torch.log2(self.end / self.log_step.exp() + 1) + int(self.signed)
+        return own + (self._whole(own) - own).detach() if self.power_of_two else own
+
+    @property
+    def step(self) -> Tensor:
+        """d; where bits have to be a power of two, the one for these, with the gradient of d."""
+        step = self.log_step.exp()
+        if not self.power_of_two:
+            return step
+        exact = self.end / (2 ** (self.bits - int(self.signed)) - 1)
+        return step + (exact - step).detach()
+
+    def _whole(self, bits: Tensor) -> Tensor:
+        return 2 ** torch.log2(bits.clamp(2, 32)).round()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(2) with the gradients (4), of the shape and dtype of `x`."""
+        return quantise(x, self.step, self.reach, self.power, self.dead, self.signed)
+
+
+def quantise(
+    x: Tensor, step: Tensor, reach: Tensor, power: Tensor, dead: float, signed: bool
+) -> Tensor:
+    """Equations (1) and (2) with the gradients (4), computed in float32.
+
+    `step`, `reach`, `power`: scalars d, q_m, t. Without a sign, values below zero become zero.
+    """
+    values = x.float() if signed else x.float().clamp_min(0)
+    size = values.abs()
+    above = (size.detach() - dead).clamp_min(0)  # x has its own way back, below
+    level = torch.where(size < reach, above, _limit(reach, dead)) ** power / step
+    level = level + (level.round() - level).detach()
+    passed = values * (size <= reach)
+    return (values.sign() * (step * level) + (passed - passed.detach())).to(x.dtype)
+
+
+def _limit(reach: Tensor, dead: float) -> Tensor:
+    return (reach - dead).abs().clamp_min(SMALLEST)

@@ -1,0 +1,219 @@
+"""DJPQ: its gates, its bill of bit operations, and what both do to a net."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bench import data
+from bench.measure import cost, macs
+from bench.method import make
+from bench.models import build
+from bench.surgery import channels, prunable
+from bench.surgery.gates import Gates
+from bench.surgery.quantised_input import QuantisedInput, input_bits
+from bench.surgery.quantisers import Quantisers, before_layers, reads
+from bench.surgery.views import Channels
+from tests.contract_bench import Bench
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", data.root(None))
+
+
+@pytest.fixture(scope="module")
+def start(digits):
+    return Bench(digits, "resnet8", "djpq").start()
+
+
+@pytest.fixture
+def gated(digits, start):
+    """(net, its view, its gates, a batch), the maps' sizes measured."""
+    model = copy.deepcopy(start)
+    view = Channels(model, digits.shape)
+    gates = Gates(view, torch.Generator().manual_seed(0))
+    images, _ = next(digits.train.batches(64))
+    batch = digits.normalise(images)
+    for name, x in reads(model, batch).items():
+        gates.measure(name, x)
+    return model.eval(), view, gates, batch
+
+
+def test_gates_start_open_and_their_noise_is_small(gated):
+    _, view, gates, _ = gated
+    mean, log_variance = (torch.cat(list(p.values())) for p in (gates.mean, gates.log_variance))
+    assert len(mean) == sum(view.sizes.values())
+    assert mean.mean().item() == pytest.approx(1, abs=0.01)
+    assert mean.std().item() == pytest.approx(0.01, rel=0.3)
+    assert log_variance.mean().item() == pytest.approx(-9, abs=0.01)
+
+
+def test_noise_is_drawn_for_each_sample_and_channel_and_all_readers_see_the_same(gated):
+    _, view, gates, _ = gated
+    with torch.no_grad():
+        for p in gates.log_variance.values():
+            p.zero_()  # sigma = 1
+    shared = next(g for g in view.groups.values() if len(g.producers) > 1)
+    owners = {p.name.rpartition(".")[0] for p in shared.slices if not p.output}
+    assert len(owners) > 1
+    x = torch.ones(400, shared.size, 2, 2)
+    gates.draw()
+    seen = [gates.at(name, x).detach() for name in owners]
+    assert all(torch.equal(seen[0], other) for other in seen[1:])
+    z = seen[0][:, :, 0, 0]
+    assert torch.equal(seen[0], z[:, :, None, None].expand_as(x))  # the same at every place
+    assert z.mean().item() == pytest.approx(1, abs=0.05)
+    assert z.var().item() == pytest.approx(1, rel=0.1)
+    across = torch.corrcoef(z.T) - torch.eye(shared.size)
+    assert across.abs().max() < 0.3  # no two channels share their noise
+    gates.draw()
+    assert not torch.equal(gates.at(next(iter(owners)), x), seen[0])
+
+
+def test_information_is_that_of_the_formula(gated):
+    """1/2 ln(1 + mu^2 / sigma^2) for each channel, times a power of the maps' side."""
+    _, view, gates, _ = gated
+    with torch.no_grad():
+        for mu, log_variance in zip(gates.mean.values(), gates.log_variance.values(), strict=True):
+            mu.fill_(2.0)
+            log_variance.fill_(math.log(4.0))
+    count = sum(view.sizes.values())
+    assert gates.information(0).item() == pytest.approx(count * 0.5 * math.log(2), rel=1e-5)
+    sides = {n: gates.sides[n] for n in view.sizes}
+    assert set(sides.values()) == {8.0, 4.0, 2.0, 1.0}  # the last is read behind the pooling
+    for power in (1, 2):
+        wanted = sum(s**power * view.sizes[n] for n, s in sides.items()) * 0.5 * math.log(2)
+        assert gates.information(power).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_channel_counts_half_at_the_threshold(gated):
+    _, _, gates, _ = gated
+    with torch.no_grad():
+        for mu, log_variance in zip(gates.mean.values(), gates.log_variance.values(), strict=True):
+            mu.fill_(1.0)
+            log_variance.fill_(-math.log(1e-3))
+    assert all(
+        torch.allclose(k, torch.tensor(0.5), atol=1e-4) for k in gates.kept(1e-3, 2).values()
+    )
+
+
+@pytest.mark.parametrize("arch", ["resnet8", "lenet300", "vgg16_bn"])
+def test_the_net_with_folded_gates_does_what_the_gated_net_does(digits, arch):
+    shape = (3, 32, 32) if arch == "vgg16_bn" else digits.shape
+    model = build(arch, shape, 10).eval()
+    view = Channels(model, shape)
+    gates = Gates(view, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for mu in gates.mean.values():
+            mu.uniform_(-1, 2, generator=gates.generator)
+    x = torch.randn(4, *shape, generator=gates.generator)
+    with torch.no_grad():
+        plain = model(x)
+        with before_layers(model, gates.at):
+            wanted = model(x)
+        gates.fold()
+        assert torch.allclose(model(x), wanted, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(plain, wanted, rtol=1e-2)
+
+
+def bill_of(model, view, shape, kept, bits=8.0, what="both"):
+    quantisers = Quantisers(model, reads(model, torch.randn(8, *shape)), what, bits, 0.0, False)
+    return make("djpq", {}).bill(view, macs(model, shape), quantisers, kept).item()
+
+
+def test_the_bill_of_the_dense_net_is_one_and_bits_divide_it(gated, digits):
+    model, view, _, _ = gated
+    whole = {n: torch.ones(size) for n, size in view.sizes.items()}
+    assert bill_of(model, view, digits.shape, whole, what="none") == pytest.approx(1)
+    assert bill_of(model, view, digits.shape, whole, what="weights") == pytest.approx(8 / 32)
+    assert bill_of(model, view, digits.shape, whole) == pytest.approx(1 / 16)
+    assert bill_of(model, view, digits.shape, whole, bits=4) == pytest.approx(1 / 64)
+
+
+def test_the_bill_is_what_is_measured_of_the_net_without_the_channels(gated, digits):
+    """(1 - P_in)(1 - P_out) of each layer, against the harness's count on the smaller net."""
+    model, view, _, _ = gated
+    keep = {n: torch.arange(size) < size // 2 for n, size in view.sizes.items()}
+    smaller = channels.shrink(model, digits.shape, keep)
+    rows = cost(smaller, model, digits.shape, 0)[1]
+    quantisers = Quantisers(model, {}, "none", 8, 0.0, False)
+    work = macs(model, digits.shape)
+    bill = make("djpq", {}).bill(view, work, quantisers, {n: k.float() for n, k in keep.items()})
+    dense = sum(work[n] for n in prunable(model)) * 1024
+    assert bill.item() == pytest.approx(sum(row["macs"] for row in rows) * 1024 / dense, rel=1e-5)
+    assert view.made(keep) == {n: w.shape[0] for n, w in prunable(smaller).items()}
+
+
+def test_bits_and_gates_get_gradients_from_the_bill(gated, digits):
+    model, view, gates, batch = gated
+    quantisers = Quantisers(model, reads(model, batch), "both", 8, 0.0, False)
+    with torch.no_grad():
+        for log_variance in gates.log_variance.values():
+            log_variance.fill_(6.0)  # near the threshold
+    bill = make("djpq", {}).bill(view, macs(model, digits.shape), quantisers, gates.kept(1e-3, 1))
+    bill.backward()
+    for levels in [*quantisers.weights.values(), *quantisers.inputs.values()]:
+        assert levels.log_step.grad.item() < 0  # larger steps, fewer bits
+        assert levels.reach.grad.item() > 0
+    assert all((p.grad < 0).all() for p in gates.log_variance.values())
+
+
+@pytest.fixture(scope="module")
+def finished(digits, start):
+    """(parameters, net, history) of trainings on digits."""
+
+    def of(**params):
+        bench = Bench(digits, "resnet8", "djpq", **params)
+        (model,), _ = bench.points(copy.deepcopy(start))
+        return model, [line for line in bench.lines if line["event"] == "precision"]
+
+    return of
+
+
+def test_a_higher_price_buys_fewer_bits(finished, digits, start):
+    cheap, dear = (finished(beta=beta, quantiser_lr=0.05)[0] for beta in (0.0, 100.0))
+    free, paid = (cost(net, start, digits.shape, 0)[0] for net in (cheap, dear))
+    assert paid["bops"] < 0.7 * free["bops"]
+    assert (
+        paid["weight_bits"] + paid["activation_bits"]
+        < free["weight_bits"] + free["activation_bits"]
+    )
+
+
+def test_what_is_stored_has_the_bits_that_were_learned(finished, digits, start):
+    model, lines = finished(beta=100.0, quantiser_lr=0.02)
+    rows = {row["layer"]: row for row in cost(model, start, digits.shape, 0)[1]}
+    last = {line["layer"]: line for line in lines if line["step"] == lines[-1]["step"]}
+    assert set(last) == set(rows)
+    for name, line in last.items():
+        assert rows[name]["weight_bits"] <= math.ceil(line["weight_bits"] + 0.1)
+        assert abs(rows[name]["activation_bits"] - line["activation_bits"]) <= 1
+        assert line["width"] == prunable(model)[name].shape[0]
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert all(isinstance(layer, QuantisedInput) for layer in layers)
+
+
+def test_powers_of_two_are_all_that_is_stored(finished, digits, start):
+    model, _ = finished(power_of_two=True, beta=100.0, quantiser_lr=0.02)
+    read = {input_bits(m) for m in model.modules() if isinstance(m, QuantisedInput)}
+    assert read <= {2, 4, 8, 16}
+    rows = cost(model, start, digits.shape, 0)[1]
+    assert all(row["weight_bits"] <= 16 for row in rows)
+
+
+@pytest.mark.parametrize("what", ["none", "weights"])
+def test_pruning_alone_and_quantised_weights_alone(finished, digits, start, what):
+    fields, _ = cost(finished(quantise=what)[0], start, digits.shape, 0)
+    assert fields["activation_bits"] == 32
+    assert (fields["weight_bits"] == 32) == (what == "none")
+
+
+def test_a_recurrent_net_is_refused(digits):
+    bench = Bench(digits, "lstm", "djpq")
+    with pytest.raises(channels.SurgeryError, match="recurrent"):
+        bench.points()
