@@ -256,7 +256,7 @@ def measured(point: Point, dense: Point | None) -> dict[str, Any]:
         "compression": dense and ratio(dense.bits, point.bits),
         "parameter_ratio": dense and ratio(dense.parameters, point.nonzeros),
         "theoretical_speedup": dense and ratio(dense.macs, point.effective_macs),
-        "bop_reduction": dense and ratio(dense.bops, point.bops),
+        "bop_reduction": dense and (ratio(dense.bops or 0, point.bops or 0) or None),
         "top1": test and test.top1,
         "top5": test and test.top5,
         "loss": point.test.loss,

@@ -177,13 +177,16 @@ class Point(Frozen):
         description="multiply-adds of the stored (possibly shrunk) net for one sample"
     )
     effective_macs: int = Field(description="multiply-adds with non-zero weights")
-    bops: int = Field(
+    bops: int | None = Field(
+        None,
         description="bit operations: effective multiply-adds, each times the bits of its weight "
-        "and of its activation"
+        "and of its activation; none, as the next two, in records that are older than they",
     )
-    weight_bits: float = Field(description="of a non-zero prunable weight, mean, from its values")
-    activation_bits: float = Field(
-        description="of what weights are multiplied with, mean over effective multiply-adds"
+    weight_bits: float | None = Field(
+        None, description="of a non-zero prunable weight, mean, from its values"
+    )
+    activation_bits: float | None = Field(
+        None, description="of what weights are multiplied with, mean over effective multiply-adds"
     )
     epochs: float = Field(description="epochs spent beyond the start, up to this point")
     test: Outcome

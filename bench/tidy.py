@@ -52,6 +52,8 @@ LAYERS = (
     "run", "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs",
     "bits", "weight_bits", "activation_bits", "bops",
 )  # fmt: skip
+LATER = {"weight_bits", "activation_bits", "bops"}
+"""Columns that files from before they were measured lack."""
 HISTORY = (
     "run", "event", "phase", "epoch", "step", "round", "layer", "loss", "accuracy", "validation",
     "lr",
@@ -96,6 +98,8 @@ def csv_table(files: list[tuple[str | None, Path]], columns: tuple[str, ...]) ->
         table = read_csv(file)
         if run is not None:
             table["run"] = run
+        for column in LATER & set(columns) - set(table):
+            table[column] = None
         missing = [column for column in columns if column not in table]
         if missing:
             raise TidyError(

@@ -2,7 +2,8 @@
 
 Wang, Lu, Blankevoort, "Differentiable Joint Pruning and Quantization for Hardware Efficiency", ECCV
 2020 (arXiv 2007.10463). Verified: the abstract; gates and their penalty, from VIBNet's code.
-Second hand: the quantiser's gradients and the bill (GETA). The paper's text was out of reach.
+Second hand: the quantiser's gradients and (3) (GETA). Recalled, weakly: the sigmoid in (3), the sum
+in (4), both rules of (5). The paper's text was out of reach.
 
 1. Each channel has a gate z = mu + sigma e, e ~ N(0, 1) for each sample; each prunable layer a
    quantiser for its weights and one for what it reads, with learned step d, range q_m and exponent
@@ -15,17 +16,27 @@ Second hand: the quantiser's gradients and the bill (GETA). The paper's text was
 
 Deviations from the paper:
 - The threshold of (5) is the one, over all layers, that leaves the density asked for; that of (3)
-  is `threshold` (recalled), in logarithms, and the bill is relative to the dense net's at 32 bits.
+  is `threshold` (recalled, weakly), in logarithms, and the bill is relative to the dense net's at
+  32 bits. It charges all weights of the channels that stay; the harness counts those that are not
+  zero. A kept weight may be rounded to zero, so less than `density` is left.
 - Channels go after the fraction `share` of the training, and the gates with them: mu is multiplied
-  into the weights that read a channel. So that it can, a gate stands behind the quantiser of what a
-  layer reads (coupled channels share it), where the paper has it behind the ReLU of what makes it.
-- Weights and biases of what makes a channel go with it; recurrent layers, whose states would need
-  quantisers of their own, are refused.
+  into the weights that read a channel, whose ranges and steps grow with the largest of them (its
+  quantised net is not quite the one before). So that it can, a gate stands behind the quantiser of
+  what a layer reads (coupled channels share it), where the paper has it behind the ReLU of what
+  makes it.
+- Weights and biases of what makes a channel go with it. Recurrent layers, whose states would need
+  quantisers of their own, and channels that a grouped convolution reads in groups are refused.
+  Biases and normalisation keep 32 bits, attention's own products are not quantised.
+- d, q_m - q_s and t are learned as logarithms: with the rates of a short training, q_m and t of
+  some layers went below zero otherwise. d is at most one level wide. Bits are never rounded (but
+  with `power_of_two`): what is stored needs the next larger integer.
 - gamma, beta, the sigmoid's width and the rates are ours (the paper's are unknown; VIBNet's gamma
-  is 1e-5, for 300 epochs). Gates and quantisers learn by Adam, at rates for trainings this short.
+  is 1e-5, for 300 epochs). Gates and quantisers learn by Adam, at constant rates for trainings this
+  short.
 - The factor of (2) is the side of a map where it is read (VIBNet: the area where it is made, times
   multipliers by stage; for VGG the product is the side).
-- What is never negative has no sign bit (recalled). First and last layer are quantised, too.
+- What is not negative in a first batch has no sign bit (recalled, weakly), and what is later counts
+  as zero. First and last layer are quantised, too.
 - Training starts from the dense net, and q_m from the largest value (of weights; of a batch).
 """
 
@@ -96,8 +107,10 @@ class Djpq(Method):
                 {"params": quantisers.parameters(self.power), "lr": self.quantiser_lr},
             ]
         )
-        work, due = macs(model, trainer.shape), max(1, round(self.share * trainer.steps()))
+        work, steps, per_epoch = macs(model, trainer.shape), trainer.steps(), trainer.steps(1)
+        due = max(1, round(self.share * steps))
         keep: dict[str, Tensor] = {}
+        left: dict[str, Tensor] = {}
 
         def before(name: str, x: Tensor) -> Tensor:
             x = quantisers.read(name, x)
@@ -110,10 +123,10 @@ class Djpq(Method):
 
         def penalty(model: nn.Module) -> Tensor:
             if keep:
-                return self.beta * self.bill(view, work, quantisers, keep)
-            soft = gates.kept(self.threshold, self.width)
+                return self.beta * self.bill(left, work, quantisers)
+            soft = view.left(gates.kept(self.threshold, self.width))
             power = {"none": 0, "side": 1, "area": 2}[self.maps]
-            return self.beta * self.bill(view, work, quantisers, soft) + (
+            return self.beta * self.bill(soft, work, quantisers) + (
                 self.gamma * gates.information(power)
             )
 
@@ -124,10 +137,12 @@ class Djpq(Method):
                 with trainer.spend("prune"):
                     ratio = {n: r.detach().cpu() for n, r in gates.ratio().items()}
                     keep.update(self.choice(view, ratio))
-                    gates.fold()
-            if step in (due, trainer.steps()) or step % trainer.steps(1) == 0:
-                left = keep or {n: r > self.threshold for n, r in gates.ratio().items()}
-                for line in self.report(view, quantisers, left):
+                    left.update(view.left(keep))
+                    with quantisers.following(dict(model.named_parameters())):
+                        gates.fold()
+            if step in (due, steps) or step % per_epoch == 0:
+                stay = keep or {n: r > self.threshold for n, r in gates.ratio().items()}
+                for line in self.report(view, quantisers, stay):
                     trainer.log("precision", step=step, **line)
 
         with before_layers(model, before):
@@ -148,14 +163,12 @@ class Djpq(Method):
         return {n: keep_top(r, counts[n]) for n, r in ratio.items()}
 
     def bill(
-        self,
-        view: Channels,
-        work: Mapping[str, int],
-        quantisers: Quantisers,
-        kept: Mapping[str, Tensor],
+        self, left: Mapping[str, Tensor], work: Mapping[str, int], quantisers: Quantisers
     ) -> Tensor:
-        """sum_l BOP_l, (3), over that of the dense net at 32 bits; `work`: MAC_l by weight."""
-        left = view.left(kept)
+        """sum_l BOP_l, (3), over that of the dense net at 32 bits.
+
+        `left`: (1 - P_in) (1 - P_out) by weight; `work`: MAC_l.
+        """
         whole = sum(work[n] for n in left) * WHOLE**2
         parts = []
         for name, share in left.items():

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
+from unittest import mock
 
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from bench import data
+from bench import kernels as paths
 from bench.measure import cost, macs
 from bench.method import make
 from bench.models import build
@@ -18,7 +22,7 @@ from bench.surgery.gates import Gates
 from bench.surgery.quantised_input import QuantisedInput, input_bits
 from bench.surgery.quantisers import Quantisers, before_layers, reads
 from bench.surgery.views import Channels
-from tests.contract_bench import Bench
+from tests.contract_bench import FINETUNE, Bench
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +127,7 @@ def test_the_net_with_folded_gates_does_what_the_gated_net_does(digits, arch):
 
 def bill_of(model, view, shape, kept, bits=8.0, what="both"):
     quantisers = Quantisers(model, reads(model, torch.randn(8, *shape)), what, bits, 0.0, False)
-    return make("djpq", {}).bill(view, macs(model, shape), quantisers, kept).item()
+    return make("djpq", {}).bill(view.left(kept), macs(model, shape), quantisers).item()
 
 
 def test_the_bill_of_the_dense_net_is_one_and_bits_divide_it(gated, digits):
@@ -143,7 +147,9 @@ def test_the_bill_is_what_is_measured_of_the_net_without_the_channels(gated, dig
     rows = cost(smaller, model, digits.shape, 0)[1]
     quantisers = Quantisers(model, {}, "none", 8, 0.0, False)
     work = macs(model, digits.shape)
-    bill = make("djpq", {}).bill(view, work, quantisers, {n: k.float() for n, k in keep.items()})
+    bill = make("djpq", {}).bill(
+        view.left({n: k.float() for n, k in keep.items()}), work, quantisers
+    )
     dense = sum(work[n] for n in prunable(model)) * 1024
     assert bill.item() == pytest.approx(sum(row["macs"] for row in rows) * 1024 / dense, rel=1e-5)
     assert view.made(keep) == {n: w.shape[0] for n, w in prunable(smaller).items()}
@@ -155,17 +161,49 @@ def test_bits_and_gates_get_gradients_from_the_bill(gated, digits):
     with torch.no_grad():
         for log_variance in gates.log_variance.values():
             log_variance.fill_(6.0)  # near the threshold
-    bill = make("djpq", {}).bill(view, macs(model, digits.shape), quantisers, gates.kept(1e-3, 1))
+    left = view.left(gates.kept(1e-3, 1))
+    bill = make("djpq", {}).bill(left, macs(model, digits.shape), quantisers)
     bill.backward()
     for levels in [*quantisers.weights.values(), *quantisers.inputs.values()]:
         assert levels.log_step.grad.item() < 0  # larger steps, fewer bits
-        assert levels.reach.grad.item() > 0
+        assert levels.log_reach.grad.item() > 0
     assert all((p.grad < 0).all() for p in gates.log_variance.values())
+
+
+def test_the_channels_that_stay_are_those_above_one_threshold(gated):
+    model, view, _, _ = gated
+    ratio = {n: torch.rand(size) + 0.01 for n, size in view.sizes.items()}
+    keep = make("djpq", {"density": 0.3}).choice(view, ratio)
+    gone = torch.cat([ratio[n][~k] for n, k in keep.items()])
+    # but for the last one of a set, which always stays
+    stay = torch.cat([ratio[n][k] for n, k in keep.items() if k.sum() > 1])
+    assert 0 < gone.max() <= stay.min()
+    left = view.left({n: k.float() for n, k in keep.items()})
+    weights = {n: w.numel() for n, w in prunable(model).items()}
+    density = sum(left[n].item() * weights[n] for n in weights) / sum(weights.values())
+    assert density == pytest.approx(0.3, abs=0.02)
+
+
+def test_gates_can_be_put_into_quantised_weights(gated):
+    """Their ranges follow, so that little changes but the rounding."""
+    model, _, gates, batch = gated
+    with torch.no_grad():
+        for mu in gates.mean.values():
+            mu.uniform_(1.5, 2.5, generator=gates.generator)
+    quantisers = Quantisers(model, reads(model, batch), "weights", 8, 0.0, False)
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        with before_layers(model, gates.at):
+            wanted = functional_call(model, quantisers.seen(own), (batch,))
+        with quantisers.following(own):
+            gates.fold()
+        found = functional_call(model, quantisers.seen(own), (batch,))
+    assert ((found - wanted).norm() / wanted.norm()).item() < 0.05
 
 
 @pytest.fixture(scope="module")
 def finished(digits, start):
-    """(parameters, net, history) of trainings on digits."""
+    """(net, history) of trainings on digits."""
 
     def of(**params):
         bench = Bench(digits, "resnet8", "djpq", **params)
@@ -175,10 +213,44 @@ def finished(digits, start):
     return of
 
 
+def watched(digits, start, **params):
+    """The gates, and z of the batches, of a training on digits."""
+    bench, seen, drawn = Bench(digits, "resnet8", "djpq", **params), [], []
+    sampled = Gates.sampled
+
+    def spy(gates, samples):
+        seen.append(gates)
+        drawn.append(sampled(gates, samples))
+        return drawn[-1]
+
+    with mock.patch.object(Gates, "sampled", spy):
+        bench.points(copy.deepcopy(start))
+    return seen[-1], drawn
+
+
+def middle(gates) -> float:
+    """Median of ln(mu^2 / sigma^2)."""
+    return torch.cat(list(gates.ratio().values())).log().median().item()
+
+
+def test_every_batch_has_noise_of_its_own(digits, start):
+    gates, drawn = watched(digits, start, gate_lr=1e-9)
+    assert len(drawn) > 10
+    assert not any(torch.equal(a, b) for a, b in pairwise(drawn))
+    assert middle(gates) == pytest.approx(9, abs=0.1)
+
+
+@pytest.mark.parametrize("price", [{"gamma": 10.0}, {"beta": 1e6, "gamma": 0.0, "width": 9.0}])
+def test_information_and_operations_both_close_gates(digits, start, price):
+    free, _ = watched(digits, start, **{"gamma": 0.0, "beta": 0.0, "gate_lr": 0.1})
+    paid, _ = watched(digits, start, **{"beta": 0.0, "gate_lr": 0.1, **price})
+    assert middle(paid) < middle(free) - 0.5
+
+
 def test_a_higher_price_buys_fewer_bits(finished, digits, start):
-    cheap, dear = (finished(beta=beta, quantiser_lr=0.05)[0] for beta in (0.0, 100.0))
+    cheap, dear = (finished(beta=beta, quantiser_lr=0.02)[0] for beta in (0.0, 300.0))
     free, paid = (cost(net, start, digits.shape, 0)[0] for net in (cheap, dear))
-    assert paid["bops"] < 0.7 * free["bops"]
+    assert paid["bops"] < 0.8 * free["bops"]
     assert (
         paid["weight_bits"] + paid["activation_bits"]
         < free["weight_bits"] + free["activation_bits"]
@@ -186,24 +258,42 @@ def test_a_higher_price_buys_fewer_bits(finished, digits, start):
 
 
 def test_what_is_stored_has_the_bits_that_were_learned(finished, digits, start):
-    model, lines = finished(beta=100.0, quantiser_lr=0.02)
+    model, lines = finished(beta=300.0, quantiser_lr=0.02)
     rows = {row["layer"]: row for row in cost(model, start, digits.shape, 0)[1]}
     last = {line["layer"]: line for line in lines if line["step"] == lines[-1]["step"]}
     assert set(last) == set(rows)
     for name, line in last.items():
-        assert rows[name]["weight_bits"] <= math.ceil(line["weight_bits"] + 0.1)
+        # the largest level need not occur in a small layer
+        assert -1 <= rows[name]["weight_bits"] - math.ceil(line["weight_bits"] - 0.1) <= 1
         assert abs(rows[name]["activation_bits"] - line["activation_bits"]) <= 1
         assert line["width"] == prunable(model)[name].shape[0]
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert all(isinstance(layer, QuantisedInput) for layer in layers)
 
 
+def test_a_long_training_at_a_high_rate_stays_sane(digits, start):
+    """Range and exponent once went below zero: a layer then was two values and could not learn."""
+    bench = Bench(digits, "resnet8", "djpq", quantiser_lr=0.05, beta=100.0)
+    bench.spec = bench.spec.model_copy(
+        update={"finetune": FINETUNE.model_copy(update={"epochs": 10})}
+    )
+    bench.budget = 10
+    (model,), _ = bench.points(copy.deepcopy(start))
+    quantisers = [m.input_quantiser for m in model.modules() if isinstance(m, QuantisedInput)]
+    assert all(q.reach > 0 and q.power > 0 and q.bits >= 1 for q in quantisers)
+    assert all(w.isfinite().all() for w in model.parameters())
+
+
 def test_powers_of_two_are_all_that_is_stored(finished, digits, start):
-    model, _ = finished(power_of_two=True, beta=100.0, quantiser_lr=0.02)
+    model, lines = finished(power_of_two=True, beta=300.0, quantiser_lr=0.05)
     read = {input_bits(m) for m in model.modules() if isinstance(m, QuantisedInput)}
+    assert read
     assert read <= {2, 4, 8, 16}
+    assert {line["weight_bits"] for line in lines} <= {2.0, 4.0, 8.0, 16.0, 32.0}
     rows = cost(model, start, digits.shape, 0)[1]
-    assert all(row["weight_bits"] <= 16 for row in rows)
+    last = {line["layer"]: line for line in lines if line["step"] == lines[-1]["step"]}
+    assert all(row["weight_bits"] <= last[row["layer"]]["weight_bits"] for row in rows)
+    assert any(row["weight_bits"] in (4, 8) for row in rows)
 
 
 @pytest.mark.parametrize("what", ["none", "weights"])
@@ -217,3 +307,10 @@ def test_a_recurrent_net_is_refused(digits):
     bench = Bench(digits, "lstm", "djpq")
     with pytest.raises(channels.SurgeryError, match="recurrent"):
         bench.points()
+
+
+def test_a_net_that_simulates_integers_is_not_timed_as_if_it_were_fast(finished, start):
+    model, _ = finished()
+    verdicts = [paths.load(name).applies(model, start, "cpu", "fp32") for name in paths.names()]
+    assert verdicts
+    assert all(not fits and "simulated" in reason for fits, reason in verdicts)

@@ -26,7 +26,8 @@ def scalar(value: float) -> nn.Parameter:
 
 
 def levels(step: float, reach: float, power: float = 1.0, signed: bool = True, **more) -> Levels:
-    return Levels(scalar(math.log(step)), scalar(reach), scalar(power), signed, **more)
+    far = math.log(reach - more.get("dead", 0.0))
+    return Levels(scalar(math.log(step)), scalar(far), scalar(math.log(power)), signed, **more)
 
 
 def draws(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -64,16 +65,17 @@ def test_golden_values_and_gradients_inside_beyond_and_in_the_dead_zone():
         2: (0.0, 0.0, 0.0, 1.0),
     }
     for place, (step, reach, power, passed) in wanted.items():
-        found = torch.autograd.grad(out[place], [*own.parameters, x], retain_graph=True)
+        learned = [own.log_step, own.log_reach, own.log_power, x]
+        found = torch.autograd.grad(out[place], learned, retain_graph=True)
         assert float(found[0]) == pytest.approx(step * 0.125, abs=1e-6)  # of ln d: times d
-        assert float(found[1]) == pytest.approx(reach, abs=1e-6)
-        assert float(found[2]) == pytest.approx(power, abs=1e-6)
+        assert float(found[1]) == pytest.approx(reach * 0.9, abs=1e-6)  # of ln (q_m - q_s)
+        assert float(found[2]) == pytest.approx(power, abs=1e-6)  # of ln t: times t, 1
         assert float(found[3][place]) == passed
 
 
 def test_range_and_exponent_have_the_gradients_of_finite_differences():
     """With levels so fine that the rounding is lost in them, the quantiser is (1) itself."""
-    x, step = draws(400, seed=1).double().float(), 1e-6
+    x, step = draws(400, seed=1), 1e-6
 
     def total(reach: float, power: float) -> float:
         values = quantise(
@@ -86,8 +88,8 @@ def test_range_and_exponent_have_the_gradients_of_finite_differences():
     h = 1e-3
     reach = (total(1.1 + h, 0.8) - total(1.1 - h, 0.8)) / (2 * h)
     power = (total(1.1, 0.8 + h) - total(1.1, 0.8 - h)) / (2 * h)
-    assert float(own.reach.grad) == pytest.approx(reach, rel=0.01)
-    assert float(own.power.grad) == pytest.approx(power, rel=0.01)
+    assert own.log_reach.grad.item() == pytest.approx(reach * 1.1, rel=0.01)
+    assert own.log_power.grad.item() == pytest.approx(power * 0.8, rel=0.01)
 
 
 def test_values_that_are_never_negative_take_all_levels_above_zero():
@@ -127,13 +129,49 @@ def test_bits_are_found_in_the_values(kind, bits):
 def test_integers_are_found_behind_any_step(bits, power):
     own = Levels.uniform(torch.tensor(2.5), bits, True, 0.0, False)
     with torch.no_grad():
-        own.power.fill_(power)
+        own.log_power.fill_(math.log(power))
         own.log_step.copy_((own.end / (2 ** (bits - 1) - 1)).log())
     values = own(draws(4000)).detach()
     found = integers(values)
     assert found is not None
     assert found.abs().max() == 2 ** (bits - 1) - 1
     assert torch.allclose(found * own.step.detach(), values, rtol=1e-5)
+
+
+def test_levels_cannot_leave_what_makes_sense():
+    """However far d, q_m and t are pushed: a range, a positive exponent, at least one level."""
+    for step, reach, power in ((9.0, 0.0, 0.0), (0.0, -9.0, 0.0), (0.0, 0.0, -9.0)):
+        own = Levels(scalar(step), scalar(reach), scalar(power), True, 0.1)
+        assert own.reach.item() > 0.1
+        assert own.power.item() > 0
+        assert own.bits.item() >= 2 - 1e-6
+        values = own(3 * draws(100)).detach()
+        assert values.isfinite().all()
+        assert len(values.unique()) > 1
+
+
+def test_levels_follow_values_that_grow():
+    x, own = draws(500), Levels.uniform(torch.tensor(2.0), 4, True, 0.0, False)
+    with torch.no_grad():
+        own.log_power.fill_(math.log(1.3))
+        before, bits = own(x), own.bits.item()
+        own.scale(3.0)
+        after = own(3 * x)
+    assert own.bits.item() == pytest.approx(bits)
+    assert torch.allclose(after, before * 3**1.3, rtol=1e-4)
+
+
+def test_a_quantiser_without_a_range_claims_nothing():
+    layer = nn.Linear(4, 3)
+    quantise_input(layer, Levels.uniform(torch.tensor(1.0), 5, True, 0.0, False))
+    assert input_bits(layer) == 5
+    for name, wrong in (("reach", -1.0), ("power", -0.5), ("step", 0.0)):
+        broken = copy.deepcopy(layer)
+        getattr(broken.input_quantiser, name).fill_(wrong)
+        assert input_bits(broken) is None
+    layer.input_quantiser.step.fill_(2.0**-34)
+    fields, _ = cost(nn.Sequential(layer), nn.Sequential(nn.Linear(4, 3)), (4,), 0)
+    assert fields["activation_bits"] == 32
 
 
 def test_values_that_would_fit_by_chance_are_not_called_quantised():

@@ -56,6 +56,10 @@ class Kernel:
             return False, f"{self.name} runs on {', '.join(self.devices)}, not on {device}"
         if dtype not in self.dtypes:
             return False, f"{self.name} runs in {', '.join(self.dtypes)}, not in {dtype}"
+        from bench.surgery.quantised_input import QuantisedInput
+
+        if any(isinstance(module, QuantisedInput) for module in model.modules()):
+            return False, "its quantised activations are simulated in floating point"
         if self.rule is not None:
             return self.rule(model, dense)
         verdicts = [self.supports(layer, name) for name, layer in layers(model).items()]

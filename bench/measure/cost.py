@@ -77,7 +77,7 @@ def layers(
         shapes = ["x".join(map(str, w.shape)) for w in left.values()]
         effective = {n: round(found[n] * nonzeros[n] / w.numel()) for n, w in left.items()}
         values = {n: value_bits(w)[0] for n, w in left.items()}
-        inputs = {n: input_bits(modules[n.rpartition(".")[0]]) or FULL for n in left}
+        inputs = {n: min(FULL, input_bits(modules[n.rpartition(".")[0]]) or FULL) for n in left}
         rows.append(
             {
                 "point": point,

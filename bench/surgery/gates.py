@@ -55,7 +55,7 @@ class Gates:
         self.log_variance = {n: near(-9.0, size) for n, size in view.sizes.items()}
         self.readers = _readers(view, device)
         self.sides: dict[str, float] = {}
-        self.drawn: Tensor | None = None
+        self.drawn: Tensor | None = None  # z of every channel, the same for all its readers
 
     def parameters(self) -> list[nn.Parameter]:
         """What learns."""
@@ -80,16 +80,29 @@ class Gates:
         if layer not in self.readers:
             return x
         reader = self.readers[layer]
-        z = torch.cat(list(self.mean.values())).expand(len(x), -1)
-        if torch.is_grad_enabled():
-            if self.drawn is None:  # every reader of a channel sees the same noise
-                self.drawn = torch.randn(z.shape, generator=self.generator).to(z.device)
-            z = z + torch.cat(list(self.log_variance.values())).mul(0.5).exp() * self.drawn
-        z = torch.cat([z.new_ones(len(x), 1), z], 1)[:, reader.order].to(x.dtype)
+        if not torch.is_grad_enabled():
+            every = self.opening().expand(len(x), -1)
+        elif self.drawn is None:
+            every = self.drawn = self.sampled(len(x))
+        else:
+            every = self.drawn
+        z = every[:, reader.order].to(x.dtype)
         ones = [1] * (x.dim() - 2)
         return (
             x * z.view(len(x), *ones, -1) if _linear(reader.layer) else x * z.view(*z.shape, *ones)
         )
+
+    def opening(self) -> Tensor:
+        """The mu of every channel, (1 + channels,), after the 1 of what has no gate."""
+        mean = torch.cat(list(self.mean.values()))
+        return torch.cat([mean.new_ones(1), mean])
+
+    def sampled(self, samples: int) -> Tensor:
+        """The z of every channel for so many samples, (samples, 1 + channels)."""
+        deviation = torch.cat(list(self.log_variance.values())).mul(0.5).exp()
+        noise = torch.randn(samples, len(deviation), generator=self.generator)
+        noise = deviation * noise.to(deviation.device)
+        return self.opening() + torch.cat([noise.new_zeros(samples, 1), noise], 1)
 
     def ratio(self) -> dict[str, Tensor]:
         """mu^2 / sigma^2 of each channel, (channels,)."""
@@ -107,9 +120,11 @@ class Gates:
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Put mu into the weights that read a channel: without gates the net then does the same."""
-        mean = torch.cat(list(self.mean.values()))
-        mean = torch.cat([mean.new_ones(1), mean])
+        """Put mu into the weights that read a channel: without gates the net then does the same.
+
+        But for what a quantiser makes of the new weights.
+        """
+        mean = self.opening()
         for reader in self.readers.values():
             weight = reader.layer.get_parameter("weight")
             weight.movedim(reader.axis, -1).mul_(mean[reader.order])

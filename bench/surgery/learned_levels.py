@@ -17,27 +17,29 @@ nor sign bit is recalled; GETA counts the bit for all.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 SMALLEST = 1e-6
-"""Least distance between the range and the dead zone."""
+"""Least distance between the range and the dead zone at the start."""
 
 
 @dataclass
 class Levels:
     """The quantiser of one tensor.
 
-    `log_step` (ln d, so that d stays positive), `reach` (q_m) and `power` (t) are scalars that
-    learn; `dead` is q_s; `signed`: whether values below zero occur; `power_of_two`: bits are
-    rounded to 2, 4, 8, 16 or 32, and the step follows.
+    `log_step`, `log_reach` and `log_power` are scalars that learn: ln d, ln(q_m - q_s) and ln t, so
+    that none of the three can leave what makes sense, and that one rate fits tensors of any size.
+    `dead` is q_s; `signed`: whether values below zero occur; `power_of_two`: bits are rounded to 2,
+    4, 8, 16 or 32, and the step follows.
     """
 
     log_step: nn.Parameter
-    reach: nn.Parameter
-    power: nn.Parameter
+    log_reach: nn.Parameter
+    log_power: nn.Parameter
     signed: bool
     dead: float = 0.0
     power_of_two: bool = False
@@ -47,38 +49,53 @@ class Levels:
         cls, largest: Tensor, bits: float, signed: bool, dead: float, power_of_two: bool
     ) -> Levels:
         """Evenly spaced levels of so many `bits` up to `largest`, a scalar."""
-        reach = largest.detach().float().clamp_min(dead + SMALLEST)
-        step = (reach - dead) / (2 ** (bits - int(signed)) - 1)
-        learned = [nn.Parameter(x) for x in (step.log(), reach.clone(), torch.ones_like(reach))]
+        reach = (largest.detach().float() - dead).clamp_min(SMALLEST).log()
+        step = reach - math.log(2 ** (bits - int(signed)) - 1)
+        learned = [nn.Parameter(x) for x in (step, reach.clone(), torch.zeros_like(reach))]
         return cls(learned[0], learned[1], learned[2], signed, dead, power_of_two)
 
     @property
-    def parameters(self) -> list[nn.Parameter]:
-        """What learns."""
-        return [self.log_step, self.reach, self.power]
+    def reach(self) -> Tensor:
+        """The range, q_m."""
+        return self.log_reach.exp() + self.dead
+
+    @property
+    def power(self) -> Tensor:
+        """The exponent, t."""
+        return self.log_power.exp()
 
     @property
     def end(self) -> Tensor:
         """(q_m - q_s)^t, where the levels end."""
-        return _limit(self.reach, self.dead) ** self.power
+        return (self.log_reach * self.power).exp()
 
     @property
     def bits(self) -> Tensor:
         """(3), a real number; a power of two, with the same gradient, where it has to be."""
-        own = torch.log2(self.end / self.log_step.exp() + 1) + int(self.signed)
-        return own + (self._whole(own) - own).detach() if self.power_of_two else own
+        own = torch.log2(self.end / self._own_step + 1) + int(self.signed)
+        if not self.power_of_two:
+            return own
+        whole = 2 ** torch.log2(own.clamp(2, 32)).round()
+        return own + (whole - own).detach()
 
     @property
     def step(self) -> Tensor:
         """d; where bits have to be a power of two, the one for these, with the gradient of d."""
-        step = self.log_step.exp()
         if not self.power_of_two:
-            return step
+            return self._own_step
         exact = self.end / (2 ** (self.bits - int(self.signed)) - 1)
-        return step + (exact - step).detach()
+        return self._own_step + (exact - self._own_step).detach()
 
-    def _whole(self, bits: Tensor) -> Tensor:
-        return 2 ** torch.log2(bits.clamp(2, 32)).round()
+    @property
+    def _own_step(self) -> Tensor:
+        """At most one level wide: on wider ones everything would be zero."""
+        return torch.minimum(self.log_step.exp(), self.end)
+
+    @torch.no_grad()
+    def scale(self, factor: float) -> None:
+        """The same levels of values that have grown by `factor`."""
+        self.log_reach.add_(math.log(factor))
+        self.log_step.add_(math.log(factor) * self.power)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(2) with the gradients (4), of the shape and dtype of `x`."""
@@ -90,16 +107,13 @@ def quantise(
 ) -> Tensor:
     """Equations (1) and (2) with the gradients (4), computed in float32.
 
-    `step`, `reach`, `power`: scalars d, q_m, t. Without a sign, values below zero become zero.
+    `step`, `reach`, `power`: scalars d > 0, q_m > q_s (`dead`), t > 0. Without a sign, values below
+    zero become zero.
     """
     values = x.float() if signed else x.float().clamp_min(0)
-    size = values.abs()
-    above = (size.detach() - dead).clamp_min(0)  # x has its own way back, below
-    level = torch.where(size < reach, above, _limit(reach, dead)) ** power / step
+    size, sign = values.detach().abs(), values.detach().sign()  # x has its own way back, below
+    above = torch.where(size < reach, (size - dead).clamp_min(0), reach - dead)
+    level = above**power / step
     level = level + (level.round() - level).detach()
     passed = values * (size <= reach)
-    return (values.sign() * (step * level) + (passed - passed.detach())).to(x.dtype)
-
-
-def _limit(reach: Tensor, dead: float) -> Tensor:
-    return (reach - dead).abs().clamp_min(SMALLEST)
+    return (sign * (step * level) + (passed - passed.detach())).to(x.dtype)

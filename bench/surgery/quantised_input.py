@@ -39,10 +39,12 @@ class InputQuantiser(nn.Module):
         return quantise(x, self.step, self.reach, self.power, self.dead, self.signed)
 
     @property
-    def bits(self) -> int:
-        """Of the smallest integer that tells its levels apart."""
-        end = abs(float(self.reach) - self.dead) ** float(self.power)
-        levels = round(end / float(self.step)) * (1 + self.signed) + 1
+    def bits(self) -> int | None:
+        """Of the smallest integer that tells its levels apart; None where its range is no range."""
+        reach, power = float(self.reach) - self.dead, float(self.power)
+        if not (reach > 0 and power > 0 and self.step > 0):
+            return None
+        levels = round(reach**power / float(self.step)) * (1 + self.signed) + 1
         return max(1, math.ceil(math.log2(levels)))
 
 

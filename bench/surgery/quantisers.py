@@ -43,7 +43,21 @@ class Quantisers:
     def parameters(self, power: bool) -> list[nn.Parameter]:
         """What learns; the exponents only with `power`."""
         levels = [*self.weights.values(), *self.inputs.values()]
-        return [p for one in levels for p in one.parameters[: 3 if power else 2]]
+        exponents = [one.log_power for one in levels] if power else []
+        return [p for one in levels for p in (one.log_step, one.log_reach)] + exponents
+
+    @contextmanager
+    def following(self, own: Mapping[str, Tensor]) -> Iterator[None]:
+        """While the block changes the weights, their ranges grow as the largest of each does."""
+
+        def largest() -> dict[str, float]:
+            return {n: float(own[n].detach().abs().max()) for n in self.weights}
+
+        before = largest()
+        yield
+        for name, after in largest().items():
+            if before[name] > 0 and after > 0:
+                self.weights[name].scale(after / before[name])
 
     def of(self, weight: str) -> tuple[Levels | None, Levels | None]:
         """The quantisers of a weight and of what it is multiplied with."""

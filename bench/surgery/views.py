@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench.surgery import channels
 from bench.surgery.allocation import round_counts
-from bench.surgery.layers import prunable
+from bench.surgery.layers import TRANSPOSED, prunable
 from bench.surgery.masks import Masks, magnitudes
 from bench.surgery.patterns import Pattern, PatternError, expand
 from bench.surgery.prune import channel_counts, density_of, even_counts
@@ -87,6 +87,8 @@ class Channels:
         self.groups = {group.name: group for group in channels.groups(model, shape)}
         self.sizes = {n: group.size for n, group in self.groups.items()}
         self.linear = {n for n, g in self.groups.items() if weights[g.producers[0]].dim() < 3}
+        turned = (n for n, m in model.named_modules() if isinstance(m, TRANSPOSED))
+        self.turned = {f"{n}.weight" for n in turned}
         parameters = dict(model.named_parameters())
         self.places: dict[tuple[str, int], list[tuple[str, Tensor]]] = defaultdict(list)
         for group in self.groups.values():
@@ -162,7 +164,7 @@ class Channels:
         widths = {}
         for name, weight in prunable(self.model).items():
             own = [(g, p) for g in self.groups for p in self.groups[g].slices if p.name == name]
-            axis = next((p.axis for _, p in own if p.output), 0)
+            axis = next((p.axis for _, p in own if p.output), int(name in self.turned))
             gone = [int((~keep[g]).sum()) * p.index.shape[1] for g, p in own if p.output]
             widths[name] = weight.shape[axis] - sum(gone)
         return widths
