@@ -72,6 +72,10 @@ def show(readme: Path, tag: str, comparison: str) -> None:
 
 
 def first_table(comparison: str) -> str:
-    """The first table of a Markdown page: up to its second heading."""
+    """The first table of a Markdown page, up to its second heading, without the rows of controls.
+
+    They are two for each method, and the page has them.
+    """
     parts = re.split(r"(?m)^(?=#+ )", comparison.strip())
-    return next(part for part in parts if "|" in part).strip()
+    table = next(part for part in parts if "|" in part).strip()
+    return re.sub(r"(?m)^\| \*Controls .*\n(\|.*\n)*", "", table)
