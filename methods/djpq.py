@@ -52,8 +52,8 @@ from torch import Tensor, nn
 from bench.measure import macs
 from bench.method import Density, Method
 from bench.surgery.allocation import one_threshold
+from bench.surgery.bottleneck import Gates
 from bench.surgery.channels import SurgeryError
-from bench.surgery.gates import Gates
 from bench.surgery.layers import RECURRENT
 from bench.surgery.patterns import keep_top
 from bench.surgery.prune import channel_counts

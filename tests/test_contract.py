@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import methods
-from bench import data, rng
+from bench import data, rng, tidy
 from bench.commands import new_method
 from bench.measure.integers import value_bits
 from bench.method import MethodError, load, make, names
@@ -116,6 +116,20 @@ def test_reaches_the_density_it_was_asked_for(done, method, arch):
     # training may leave a kept weight at exact zero, never revive a pruned one
     assert kept <= round(wanted) + group
     assert kept == pytest.approx(wanted, rel=0.01, abs=group)
+
+
+@each
+def test_every_line_of_its_history_is_explained(done, method, arch):
+    _, _, bench = done(method, arch)
+    readme = (Path(__file__).parents[1] / "results" / "README.md").read_text()
+    rows = [row for row in readme.splitlines() if row.startswith("| `") and f" {method}" in row]
+    for line in bench.lines:
+        if line["event"] == "epoch":
+            continue
+        row = next((row for row in rows if f"`{line['event']}`" in row.split("|")[1]), "")
+        assert row, f"results/README.md has no row of the event {line['event']} by {method}"
+        unknown = [c for c in line if c not in tidy.HISTORY and f"`{c}`" not in row]
+        assert not unknown, f"{method} logs {unknown} with {line['event']}, which no row explains"
 
 
 @each

@@ -18,7 +18,7 @@ from bench.measure import cost, macs
 from bench.method import make
 from bench.models import build
 from bench.surgery import channels, prunable
-from bench.surgery.gates import Gates
+from bench.surgery.bottleneck import Gates
 from bench.surgery.quantised_input import QuantisedInput, input_bits
 from bench.surgery.quantisers import Quantisers, before_layers, reads
 from bench.surgery.views import Channels

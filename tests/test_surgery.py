@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
+from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
 
+from bench import surgery
 from bench.surgery import magnitudes, nonzero, prunable, prune
 from bench.surgery.allocation import allocate, one_threshold, round_counts
 from bench.surgery.patterns import Pattern, PatternError, expand, keep_n_of_m, keep_top, unit_scores
@@ -172,3 +176,11 @@ def test_masks_hold_zeros_through_training():
     for name, weight in prunable(model).items():
         assert (weight[~masks[name]] == 0).all()
     assert nonzero(model).kept() <= masks.kept()
+
+
+def test_no_module_hides_what_the_package_exports():
+    """A file of an exported function's name takes its place once somebody imports the file."""
+    exported = {n for n in surgery.__all__ if not isinstance(getattr(surgery, n), ModuleType)}
+    for module in pkgutil.iter_modules(surgery.__path__):
+        importlib.import_module(f"bench.surgery.{module.name}")
+    assert not [n for n in exported if isinstance(getattr(surgery, n), ModuleType)]
