@@ -147,6 +147,14 @@ def test_alpha_pruning_maps_exponents_to_sparsities_and_keeps_the_total():
     assert sum(low[n] * sizes[n] for n in sizes) == pytest.approx(48)
 
 
+@pytest.mark.parametrize("output", [False, True])
+def test_the_output_layer_has_no_tail_of_its_own_unless_asked_for(digits, output):
+    bench = Bench(digits, "resnet8", "alpha_pruning", output=output)
+    bench.points()
+    *others, last = [line["measure"] for line in bench.lines if line["event"] == "allocation"]
+    assert (last == pytest.approx(sum(others) / len(others))) == (not output)
+
+
 def moments(columns: int, places: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
     draws = torch.Generator().manual_seed(1)
     mixed = torch.randn(columns, columns, generator=draws, dtype=torch.float64)
