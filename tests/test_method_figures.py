@@ -81,8 +81,18 @@ def test_a_real_run_with_its_own_parameters_is_drawn_the_same_each_time(
     monkeypatch.setattr(style, "message", lambda text, *rest: pytest.fail(f"nothing drawn: {text}"))
     for file in made(method).glob("*.csv"):
         shutil.copy(file, tmp_path)
+    save, empty = style.save, []
+
+    def watched(made, out, name):
+        empty.extend(
+            a.get_title() for a in made.axes for x in a.get_lines() if not len(x.get_xdata())
+        )
+        return save(made, out, name)
+
+    monkeypatch.setattr(style, "save", watched)
     first = figures.draw(figure, made(method), tmp_path / "one")
     second = figures.draw(figure, tmp_path, tmp_path / "two")
+    assert not empty, "a line without a point"
     assert [file.name for file in first] == [f"{figure}.pdf", f"{figure}.png"]
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
 

@@ -17,7 +17,7 @@ METHODS = ("dpf",)
 SHOWN = {
     "target": "density",
     "error": "pruning error",
-    "back": "of the mask came back, %",
+    "back": "back in the mask, %",
 }
 """Columns of the event `feedback` and the labels of their axes."""
 

@@ -123,10 +123,7 @@ def by_layer(
         made = style.figure(WIDTH, height * len(groups))
         panels = made.subplots(len(groups), len(shown), squeeze=False)
         for row, (key, part) in zip(panels, groups, strict=True):
-            # numbered in the order of the net, so that their looks keep that order
-            looks = style.looks(
-                [f"{i:03d} {n}" for i, n in enumerate(dict.fromkeys(part["layer"]))]
-            )
+            looks = layer_looks(part)
             for axes, (column, label) in zip(row, shown.items(), strict=True):
                 _layers(axes, part, column, label, x, looks)
             density = part["target_density"].iloc[0]
@@ -181,7 +178,7 @@ def _layers(
             linestyle=look.linestyle,
             markersize=3,
             markevery=max(1, len(values) // 6),
-            label=layer.removesuffix(".weight"),
+            label=str(layer).removesuffix(".weight"),
         )
     axes.set_ylim(-0.02 * factor, 1.02 * factor)
     axes.set_xlabel(x[1])

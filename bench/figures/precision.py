@@ -41,7 +41,7 @@ def draw(tables: Path, out: Path) -> list[Path]:
                 if column == "width":
                     axes.set_yscale("log")
                 else:
-                    axes.set_ylim(bottom=0)
+                    axes.set_ylim(0, 1.08 * part[column].max())
             density = part["target_density"].iloc[0]
             row[0].set_title(
                 f"{key[0]}, {key[1]}, {part['variant'].iloc[0]} at {100 * density:.3g} %",
