@@ -256,7 +256,7 @@ def measured(point: Point, dense: Point | None) -> dict[str, Any]:
         "compression": dense and ratio(dense.bits, point.bits),
         "parameter_ratio": dense and ratio(dense.parameters, point.nonzeros),
         "theoretical_speedup": dense and ratio(dense.macs, point.effective_macs),
-        "bop_reduction": dense and (ratio(dense.bops or 0, point.bops or 0) or None),
+        "bop_reduction": dense and ratio(dense.bops, point.bops),
         "top1": test and test.top1,
         "top5": test and test.top5,
         "loss": point.test.loss,
@@ -281,6 +281,6 @@ POINT_COLUMNS = (
 )  # fmt: skip
 
 
-def ratio(whole: int, part: int) -> float | None:
-    """`whole / part`; None where nothing is left to divide by (a fully pruned net)."""
-    return whole / part if part else None
+def ratio(whole: int | None, part: int | None) -> float | None:
+    """`whole / part`; None where one is not known, or nothing is left to divide by."""
+    return whole / part if whole is not None and part else None
