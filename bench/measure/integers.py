@@ -26,21 +26,21 @@ def integers(values: Tensor) -> Tensor | None:
         len(sizes) < 2 or 8 * values.element_size() <= BITS
     ):  # a value alone is on the levels of its own size
         return None
-    sizes = sizes.unique()
     most = 2 ** (BITS - 1) - 1
-    ratios = sizes / sizes[0]
-    first = int(most / ratios[-1] + 0.01)  # largest level that the least value can have
-    if len(sizes) > most or first < 1:
+    smallest = sizes.min()
+    first = int(most * smallest / sizes.max() + 0.01)  # largest level that the least value can have
+    if first < 1:
         return None
     least = torch.arange(1, first + 1, device=sizes.device, dtype=torch.float64)[:, None]
-    some = ratios[torch.linspace(0, len(ratios) - 1, min(64, len(ratios))).long()]
+    some = sizes[torch.linspace(0, len(sizes) - 1, min(64, len(sizes))).long()] / smallest
     for level in least[_whole(least * some).all(1)].flatten().tolist():
-        levels = ratios * level
+        levels = sizes * (level / smallest)
         if _whole(levels).all():
-            by_chance = (2 * ROUNDING * float(levels[-1])) ** (len(sizes) - 1)
+            distinct = len(levels.round().unique())
+            by_chance = (2 * ROUNDING * float(levels.max())) ** (distinct - 1)
             if (level - 1) * by_chance > CHANCE:
                 return None
-            return (values.double() * (level / sizes[0])).round().long()
+            return (values.double() * (level / smallest)).round().long()
     return None
 
 
