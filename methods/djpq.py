@@ -57,7 +57,8 @@ from bench.surgery.channels import SurgeryError
 from bench.surgery.layers import RECURRENT
 from bench.surgery.patterns import keep_top
 from bench.surgery.prune import channel_counts
-from bench.surgery.quantisers import WHOLE, Quantisers, What, before_layers, reads
+from bench.surgery.quantised_input import WHOLE
+from bench.surgery.quantisers import Quantisers, What, before_layers, reads
 from bench.surgery.views import Channels
 from bench.trainer import Trainer
 
@@ -117,7 +118,7 @@ class Djpq(Method):
             return x if keep else gates.at(name, x)
 
         def see(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            gates.draw()
+            gates.forget()
             seen = view.seen(own, keep)
             return seen | quantisers.seen({**own, **seen})
 

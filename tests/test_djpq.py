@@ -66,7 +66,7 @@ def test_noise_is_drawn_for_each_sample_and_channel_and_all_readers_see_the_same
     owners = {p.name.rpartition(".")[0] for p in shared.slices if not p.output}
     assert len(owners) > 1
     x = torch.ones(400, shared.size, 2, 2)
-    gates.draw()
+    gates.forget()
     seen = [gates.at(name, x).detach() for name in owners]
     assert all(torch.equal(seen[0], other) for other in seen[1:])
     z = seen[0][:, :, 0, 0]
@@ -75,7 +75,7 @@ def test_noise_is_drawn_for_each_sample_and_channel_and_all_readers_see_the_same
     assert z.var().item() == pytest.approx(1, rel=0.1)
     across = torch.corrcoef(z.T) - torch.eye(shared.size)
     assert across.abs().max() < 0.3  # no two channels share their noise
-    gates.draw()
+    gates.forget()
     assert not torch.equal(gates.at(next(iter(owners)), x), seen[0])
 
 

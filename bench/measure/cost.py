@@ -13,10 +13,7 @@ from bench.measure.integers import value_bits
 from bench.measure.macs import macs
 from bench.measure.size import bits, count, model_bits
 from bench.surgery.layers import parts, prunable
-from bench.surgery.quantised_input import input_bits
-
-FULL = 32
-"""Bits of an activation that no quantiser stands before; of a weight it is the dtype that says."""
+from bench.surgery.quantised_input import WHOLE, input_bits
 
 LAYER_COLUMNS = (
     "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs", "bits",
@@ -50,7 +47,7 @@ def cost(
         "bits_format": by_format,
         "macs": sum(found.values()),
         "effective_macs": done + rest,
-        "bops": sum(r["bops"] for r in rows) + rest * FULL * FULL,
+        "bops": sum(r["bops"] for r in rows) + rest * WHOLE * WHOLE,
         "weight_bits": mean(rows, "weight_bits", "nonzeros"),
         "activation_bits": mean(rows, "activation_bits", "effective_macs"),
     }
@@ -60,7 +57,7 @@ def cost(
 def mean(rows: list[dict[str, Any]], column: str, weight: str) -> float:
     """Of `column` over the layers, each as often as `weight` says; of full precision if never."""
     total = sum(r[weight] for r in rows)
-    return sum(r[column] * r[weight] for r in rows if r[weight]) / total if total else float(FULL)
+    return sum(r[column] * r[weight] for r in rows if r[weight]) / total if total else float(WHOLE)
 
 
 def layers(
@@ -77,7 +74,7 @@ def layers(
         shapes = ["x".join(map(str, w.shape)) for w in left.values()]
         effective = {n: round(found[n] * nonzeros[n] / w.numel()) for n, w in left.items()}
         values = {n: value_bits(w)[0] for n, w in left.items()}
-        inputs = {n: min(FULL, input_bits(modules[n.rpartition(".")[0]]) or FULL) for n in left}
+        inputs = {n: min(WHOLE, input_bits(modules[n.rpartition(".")[0]]) or WHOLE) for n in left}
         rows.append(
             {
                 "point": point,

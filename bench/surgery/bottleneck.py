@@ -68,8 +68,8 @@ class Gates:
             for name, inputs in self.readers[layer].parts:
                 self.sides.setdefault(name, math.sqrt(inputs * places))
 
-    def draw(self) -> None:
-        """Before a forward pass with gradients: forget the noise of the last one."""
+    def forget(self) -> None:
+        """Before a forward pass with gradients: its noise is not that of the last one."""
         self.drawn = None
 
     def at(self, layer: str, x: Tensor) -> Tensor:

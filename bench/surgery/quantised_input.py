@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from bench.surgery.learned_levels import Levels, quantise
 
+WHOLE = 32
+"""Bits of what no quantiser stands before."""
+
 
 class InputQuantiser(nn.Module):
     """Puts its input on fixed levels; `step`, `reach`, `power` are buffers (see `learned_levels`).

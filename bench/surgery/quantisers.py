@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from bench.surgery.layers import prunable
 from bench.surgery.learned_levels import Levels
-from bench.surgery.quantised_input import quantise_input
+from bench.surgery.quantised_input import WHOLE, quantise_input
 
 What = Literal["both", "weights", "none"]
-WHOLE = 32.0
-"""Bits of what has no quantiser."""
 
 
 class Quantisers:
@@ -66,7 +64,7 @@ class Quantisers:
     def bits(self, weight: str) -> tuple[Tensor, Tensor]:
         """Bit-widths of a weight and of what it is multiplied with."""
         own, read = self.of(weight)
-        whole = torch.tensor(WHOLE)
+        whole = torch.tensor(float(WHOLE))
         return own.bits if own else whole, read.bits if read else whole
 
     def seen(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
