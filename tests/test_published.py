@@ -42,7 +42,11 @@ def test_the_readme_shows_the_published_table(folder):
     if marker not in readme:
         pytest.skip(f"README.md shows no table of {folder.parent.name}")
     shown = readme.split(marker)[1].split("<!-- end -->")[0].strip()
-    assert shown == first_table((folder / "comparison.md").read_text())
+    whole = (folder / "comparison.md").read_text()
+    assert shown == first_table(whole)
+    assert "| *Methods* |" in shown
+    assert "(like=" not in shown.split("\n\n- ")[0]
+    assert "(like=" in whole
 
 
 def test_published_files_are_small_and_text_but_for_figures():
