@@ -8,14 +8,13 @@ from bench.figures import inside
 
 NAME = "connections"
 METHODS = ("rigl", "set")
-SHOWN = {
-    "changed": "connections moved, %",
-    "first": "left of the first ones, %",
-    "explored": "weights ever connected, %",
-}
-"""Columns of the event `connections` and the labels of their axes."""
+PANELS = (
+    inside.Lines("changed", "connections moved, %"),
+    inside.Lines("first", "left of the first ones, %"),
+    inside.Lines("explored", "weights ever connected, %"),
+)
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
     """Write `connections.{pdf,png}`: the three measures by step, a line per layer."""
-    return inside.by_layer(tables, out, NAME, "connections", SHOWN, ("step", "steps"))
+    return inside.by_layer(tables, out, NAME, "connections", PANELS)

@@ -8,14 +8,14 @@ from bench.figures import inside
 
 NAME = "dpp"
 METHODS = ("dpp",)
-SHOWN = {
-    "mask_confidence": "confidence of the mask",
-    "diversity": "diversity of the groups",
-    "turnover": "groups changed, %",
-}
-"""Columns of the event `selection` and the labels of their axes."""
+EPOCHS = ("epoch", "epochs of the run")
+PANELS = (
+    inside.Lines("mask_confidence", "confidence of the mask", EPOCHS),
+    inside.Lines("diversity", "diversity of the groups", EPOCHS),
+    inside.Lines("turnover", "groups changed, %", EPOCHS),
+)
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
     """Write `dpp.{pdf,png}`: the three measures by epoch, a line per layer."""
-    return inside.by_layer(tables, out, NAME, "selection", SHOWN, ("epoch", "epochs of the run"))
+    return inside.by_layer(tables, out, NAME, "selection", PANELS)

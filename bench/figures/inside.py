@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -104,16 +105,57 @@ def kept_axis(axes: Axes, which: Literal["x", "y"], values: Iterable[float]) -> 
     axes.set(**{f"{which}lim": (high, low) if which == "x" else (low, high)})
 
 
-def by_layer(
-    tables: Path, out: Path, name: str, event: str, shown: Mapping[str, str], x: tuple[str, str]
-) -> list[Path]:
-    """Write `name`.{pdf,png}: columns of the history's `event` by `x`, a line per layer.
+@dataclass(frozen=True)
+class Lines:
+    """A panel with a line per layer: `column` of an event by `x`, the mean over the seeds."""
 
-    `shown`: columns that are fractions, with the labels of their axes (a % there scales them); `x`:
-    a column and its label. Mean over seeds; a row of panels for each method of each (dataset, arch,
-    tier), of the lowest density of its first variant.
+    column: str
+    label: str
+    x: tuple[str, str] = ("step", "steps")
+    """A column and its label."""
+    scale: Literal["fraction", "linear", "log", "loglog"] = "fraction"
+    """Of the axes; a fraction is shown from 0 to 1, in per cent where the label says %."""
+
+    def __call__(self, axes: Axes, part: pd.DataFrame) -> None:
+        """Draw the lines of one net; `part`: as from `events`."""
+        factor = 100 if "%" in self.label else 1
+        for layer, look in layer_looks(part).items():
+            own = part[part["layer"] == layer].groupby(self.x[0])[self.column]
+            values = factor * own.mean()
+            axes.plot(
+                values.index,
+                values,
+                color=look.color,
+                marker=look.marker,
+                linestyle=look.linestyle,
+                markersize=3,
+                markevery=max(1, len(values) // 6),
+                label=str(layer).removesuffix(".weight"),
+            )
+        if self.scale == "fraction":
+            axes.set_ylim(-0.02 * factor, 1.02 * factor)
+        elif self.scale == "linear":
+            axes.set_ylim(0, 1.08 * factor * part[self.column].max())
+        else:
+            axes.set_yscale("log")
+        if self.scale == "loglog":
+            axes.set_xscale("log")
+        axes.set(xlabel=self.x[1], ylabel=self.label)
+
+
+Panel = Callable[["Axes", "pd.DataFrame"], None]
+
+
+def by_layer(
+    tables: Path, out: Path, name: str, event: str, panels: Sequence[Lines | Panel]
+) -> list[Path]:
+    """Write `name`.{pdf,png}: panels over the lines of the history's `event`, layers named beside.
+
+    A row of `panels` for each method of each (dataset, arch, tier), of the lowest density of its
+    first variant. The first of them is `Lines`; each is given the row's lines (see `events`).
     """
-    lines = events(tidy.read(tables, "runs"), tidy.read(tables, "history"), event, shown)
+    needed = [panel.column for panel in panels if isinstance(panel, Lines)]
+    lines = events(tidy.read(tables, "runs"), tidy.read(tables, "history"), event, needed)
     groups = list(lines.groupby([*PAIR, "method"], sort=True))
     if not groups:
         return style.message(f"No run left lines of {event}.", out, name)
@@ -121,17 +163,17 @@ def by_layer(
         widest = max(part["layer"].nunique() for _, part in groups)
         height = max(1.9, 0.15 * widest) + 0.2
         made = style.figure(WIDTH, height * len(groups))
-        panels = made.subplots(len(groups), len(shown), squeeze=False)
-        for row, (key, part) in zip(panels, groups, strict=True):
-            looks = layer_looks(part)
-            for axes, (column, label) in zip(row, shown.items(), strict=True):
-                _layers(axes, part, column, label, x, looks)
+        grid = made.subplots(len(groups), len(panels), squeeze=False)
+        for row, (key, part) in zip(grid, groups, strict=True):
+            for axes, panel in zip(row, panels, strict=True):
+                panel(axes, part)
             density = part["target_density"].iloc[0]
             row[0].set_title(
                 f"{key[0]}, {key[1]}, {part['variant'].iloc[0]} at {100 * density:.3g} %",
                 loc="left",
             )
-            row[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+            named = row[0].get_legend_handles_labels()
+            row[-1].legend(*named, loc="center left", bbox_to_anchor=(1.02, 0.5))
         return style.save(made, out, name)
 
 
@@ -157,29 +199,3 @@ def layer_looks(part: pd.DataFrame) -> dict[str, style.Look]:
     layers = list(dict.fromkeys(part["layer"]))
     numbered = style.looks([f"{i:03d} {name}" for i, name in enumerate(layers)])
     return dict(zip(layers, numbered.values(), strict=True))
-
-
-def _layers(
-    axes: Axes,
-    part: pd.DataFrame,
-    column: str,
-    label: str,
-    x: tuple[str, str],
-    looks: Mapping[str, style.Look],
-) -> None:
-    factor = 100 if "%" in label else 1
-    for layer, look in looks.items():
-        values = factor * part[part["layer"] == layer].groupby(x[0])[column].mean()
-        axes.plot(
-            values.index,
-            values,
-            color=look.color,
-            marker=look.marker,
-            linestyle=look.linestyle,
-            markersize=3,
-            markevery=max(1, len(values) // 6),
-            label=str(layer).removesuffix(".weight"),
-        )
-    axes.set_ylim(-0.02 * factor, 1.02 * factor)
-    axes.set_xlabel(x[1])
-    axes.set_ylabel(label)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench import tidy
-from bench.figures import inside, style
+from bench.figures import inside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,43 +19,18 @@ METHODS = ("privacy_admm",)
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `kernel_library.{pdf,png}`: distance from the set by penalty, and the patterns.
+    """Write `kernel_library.{pdf,png}`: |W - Z| / |W| at the end of each penalty; the patterns.
 
-    A row for each (dataset, arch, tier): of each method's first variant its lowest density; the
-    library of its first seed, where kernels are pruned by patterns.
+    Those of the first seed, where kernels are pruned by patterns.
     """
-    runs, history = (tidy.read(tables, name) for name in ("runs", "history"))
-    admm = inside.events(runs, history, "admm", ["rho", "away"])
-    groups = list(admm.groupby(inside.PAIR, sort=True))
-    if not groups:
-        return style.message("No run of ADMM left its distances.", out, NAME)
-    libraries = history[history["event"] == "pattern"] if "places" in history else history[:0]
-    labels = ["run", *inside.PAIR, "seed"]
-    found = libraries.merge(runs[labels], on="run")
-    with style.style():
-        names = max((part["layer"].unique() for _, part in groups), key=len)
-        made, panels = inside.grid(len(groups), 2, [str(name) for name in names])
-        for row, (key, part) in zip(panels, groups, strict=True):
-            distances(row[0], part)
-            density = part["target_density"].iloc[0]
-            row[0].set_title(
-                f"{key[0]}, {key[1]}, {part['variant'].iloc[0]} at {100 * density:.3g} %",
-                loc="left",
-            )
-            own = found[(found[inside.PAIR] == list(key)).all(axis=1)]
-            patterns(row[1], own[own["run"] == own["run"].min()])
-        style.legend(made, list(panels[:, 0]))
-        return style.save(made, out, NAME)
+    history = tidy.read(tables, "history")
+    found = history[history["event"] == "pattern"] if "places" in history else history[:0]
 
+    def library(axes: Axes, part: pd.DataFrame) -> None:
+        patterns(axes, found[found["run"] == part.sort_values("seed")["run"].iloc[0]])
 
-def distances(axes: Axes, part: pd.DataFrame) -> None:
-    """|W - Z| / |W| at the end of each penalty, a line per layer, mean over seeds."""
-    for name, look in inside.layer_looks(part).items():
-        own = part[part["layer"] == name].groupby("rho")["away"].mean()
-        line = {"color": look.color, "linestyle": look.linestyle, "marker": look.marker}
-        label = str(name).removesuffix(".weight")
-        axes.loglog(own.index, own.clip(lower=1e-6), **line, markersize=3, label=label)
-    axes.set(xlabel="penalty", ylabel="distance from the set")
+    away = inside.Lines("away", "distance from the set", ("rho", "penalty"), scale="loglog")
+    return inside.by_layer(tables, out, NAME, "admm", [away, library])
 
 
 def patterns(axes: Axes, library: pd.DataFrame) -> None:

@@ -19,39 +19,15 @@ METHODS = ("taylor",)
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `taylor.{pdf,png}`: widths by step; estimate against oracle, where it was measured.
+    """Write `taylor.{pdf,png}`: widths by step; estimate against oracle, where it was measured."""
+    history = tidy.read(tables, "history")
+    probes = history[history["event"] == "oracle"] if "oracle" in history else history[:0]
 
-    A row of panels for each (dataset, arch, tier): of the first variant its lowest density.
-    """
-    runs, history = (tidy.read(tables, name) for name in ("runs", "history"))
-    widths = inside.events(runs, history, "taylor", ["width"])
-    probes = inside.events(runs, history, "oracle", ["taylor", "oracle"])
-    groups = list(widths.groupby(inside.PAIR, sort=True))
-    if not groups:
-        return style.message("No run of Taylor-FO left its widths.", out, NAME)
-    with style.style():
-        layers = max((part["layer"].unique() for _, part in groups), key=len)
-        made, panels = inside.grid(len(groups), 2, [str(name) for name in layers])
-        for row, (key, part) in zip(panels, groups, strict=True):
-            for name, look in inside.layer_looks(part).items():
-                own = part[part["layer"] == name].groupby("step")["width"].mean()
-                line = {"color": look.color, "linestyle": look.linestyle, "marker": look.marker}
-                label = str(name).removesuffix(".weight")
-                every = max(1, len(own) // 6)
-                row[0].plot(
-                    own.index, own / own.iloc[0], **line, markersize=3, markevery=every, label=label
-                )
-            row[0].set(xlabel="steps", ylabel="channels left")
-            row[0].set_ylim(0, 1.02)
-            density = part["target_density"].iloc[0]
-            row[0].set_title(
-                f"{key[0]}, {key[1]}, {part['variant'].iloc[0]} at {100 * density:.3g} %",
-                loc="left",
-            )
-            same = probes[(probes[inside.PAIR] == list(key)).all(axis=1)]
-            agreement(row[1], same)
-        style.legend(made, list(panels[:, 0]))
-        return style.save(made, out, NAME)
+    def oracle(axes: Axes, part: pd.DataFrame) -> None:
+        agreement(axes, probes[probes["run"].isin(part["run"])])
+
+    widths = inside.Lines("width", "channels left", scale="log")
+    return inside.by_layer(tables, out, NAME, "taylor", [widths, oracle])
 
 
 def agreement(axes: Axes, probes: pd.DataFrame) -> None:
