@@ -51,12 +51,9 @@ from torch import Tensor, nn
 
 from bench.measure import macs
 from bench.method import Density, Method
-from bench.surgery.allocation import one_threshold
 from bench.surgery.bottleneck import Gates
 from bench.surgery.channels import SurgeryError
 from bench.surgery.layers import RECURRENT
-from bench.surgery.patterns import keep_top
-from bench.surgery.prune import channel_counts
 from bench.surgery.quantised_input import WHOLE
 from bench.surgery.quantisers import Quantisers, What, before_layers, reads
 from bench.surgery.views import Channels
@@ -93,7 +90,7 @@ class Djpq(Method):
         if any(isinstance(layer, RECURRENT) for layer in model.modules()):
             raise SurgeryError("the states of a recurrent layer would need quantisers")
         view = Channels(model, trainer.shape)
-        channel_counts(model, list(view.groups.values()), self.density)  # refused before training
+        view.kept(self.density, {})  # out of reach is refused before training
         gates = Gates(view, trainer.generator("gates"))
         with trainer.spend("score"):
             read = reads(model, next(trainer.samples())[0])
@@ -137,7 +134,7 @@ class Djpq(Method):
             if step == due:
                 with trainer.spend("prune"):
                     ratio = {n: r.detach().cpu() for n, r in gates.ratio().items()}
-                    keep.update(self.choice(view, ratio))
+                    keep.update(view.best(ratio, self.density))
                     left.update(view.left(keep))
                     with quantisers.following(dict(model.named_parameters())):
                         gates.fold()
@@ -151,17 +148,6 @@ class Djpq(Method):
         smaller, _ = view.without(keep)
         quantisers.finish(smaller)
         yield smaller
-
-    def choice(self, view: Channels, ratio: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The channels that stay, bool (channels,): those above one threshold over all layers."""
-        one = dict.fromkeys(ratio, 1)
-        counts = channel_counts(
-            view.model,
-            list(view.groups.values()),
-            self.density,
-            lambda fraction: one_threshold(ratio, one, fraction),
-        )
-        return {n: keep_top(r, counts[n]) for n, r in ratio.items()}
 
     def bill(
         self, left: Mapping[str, Tensor], work: Mapping[str, int], quantisers: Quantisers

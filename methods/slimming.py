@@ -29,9 +29,7 @@ from torch import Tensor, nn
 
 from bench.method import Density, Method
 from bench.surgery import PatternError, channels
-from bench.surgery.allocation import one_threshold
-from bench.surgery.patterns import keep_top
-from bench.surgery.prune import channel_counts, even_counts
+from bench.surgery.views import Channels
 from bench.trainer import Trainer
 
 
@@ -49,32 +47,24 @@ class Slimming(Method):
 
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Train with the penalty, remove channels, train on; one point."""
-        found = channels.groups(model, trainer.shape)
+        view = Channels(model, trainer.shape)
         scales = scales_of(model)
 
         def penalty(model: nn.Module) -> Tensor:
             return self.lam * torch.stack([g.abs().sum() for g in scales.values()]).sum()  # (1)
 
-        if not any(place.name in scales for group in found for place in group.slices):
+        scaled = {n: g for n, g in view.groups.items() if scale_of(g, scales) is not None}
+        if not scaled:
             raise PatternError("no batch norm scales a channel that can be removed")
-        whole = {g.name: g.size for g in found}
-        able = [g for g in found if scale_of(g, scales) is not None]
         # a density out of reach is refused before training
-        channel_counts(model, found, self.density, lambda part: whole | even_counts(able, part))
+        view.kept(self.density, {n: k for n, k in view.sizes.items() if n not in scaled})
         trainer.fit(model, trainer.epochs(2), penalty=penalty)
-        scores = {g.name: scale_of(g, scales) for g in able}
-        scaled = {name: s for name, s in scores.items() if s is not None}
-
-        def counts(fraction: float) -> dict[str, int]:
-            return whole | one_threshold(scaled, dict.fromkeys(scaled, 1), fraction)  # (2)
-
-        kept = channel_counts(model, found, self.density, counts)
-        keep = {name: keep_top(s, kept[name]) for name, s in scaled.items()}
-        for name, s in scaled.items():
-            trainer.log(
-                "scales", layer=name, width=kept[name], of=whole[name], mean=float(s.mean())
-            )
-        model = channels.shrink(model, trainer.shape, keep)
+        scores = {n: s for n, g in scaled.items() if (s := scale_of(g, scales)) is not None}
+        keep = view.best(scores, self.density)  # (2)
+        for name, s in scores.items():
+            width = int(keep[name].sum())
+            trainer.log("scales", layer=name, width=width, of=len(s), mean=float(s.mean()))
+        model, _ = view.without(keep)
         trainer.pruned(model)
         trainer.fit(model, trainer.epochs(2))
         yield model

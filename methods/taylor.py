@@ -37,12 +37,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.method import Density, Method
-from bench.surgery.allocation import one_threshold
 from bench.surgery.channels import Group
 from bench.surgery.gradients import Gradients, product
 from bench.surgery.layers import scoring_copy
-from bench.surgery.patterns import keep_top
-from bench.surgery.prune import channel_counts
 from bench.surgery.views import Channels
 from bench.trainer import Trainer
 
@@ -66,7 +63,7 @@ class Taylor(Method):
     def compress(self, model: nn.Module, trainer: Trainer) -> Iterator[nn.Module]:
         """Train while channels go, then train on; one point."""
         view = Channels(model, trainer.shape)
-        channel_counts(model, list(view.groups.values()), self.density)  # refused before training
+        view.kept(self.density, {})  # out of reach is refused before training
         due = self.due(trainer.steps())
         made = {place.name for g in view.groups.values() for place in g.slices if place.output}
         parameters = {n: p for n, p in model.named_parameters() if n in made}
@@ -129,14 +126,7 @@ class Taylor(Method):
         """Take the worst channels out of `keep`, over all layers, down to `density` of weights."""
         # what has gone stays gone
         left = {n: torch.where(keep[n], s, -1.0) for n, s in scores.items()}
-        one = dict.fromkeys(left, 1)
-        counts = channel_counts(
-            view.model,
-            list(view.groups.values()),
-            density,
-            lambda fraction: one_threshold(left, one, fraction),
-        )
-        keep.update({n: keep_top(s, min(counts[n], int(keep[n].sum()))) for n, s in left.items()})
+        keep.update({n: new & keep[n] for n, new in view.best(left, density).items()})
 
     def compare(self, view: Channels, trainer: Trainer) -> None:
         """Log (1) and (2) of some channels, drawn evenly over all, on the same batch."""

@@ -170,20 +170,6 @@ def test_bits_and_gates_get_gradients_from_the_bill(gated, digits):
     assert all((p.grad < 0).all() for p in gates.log_variance.values())
 
 
-def test_the_channels_that_stay_are_those_above_one_threshold(gated):
-    model, view, _, _ = gated
-    ratio = {n: torch.rand(size) + 0.01 for n, size in view.sizes.items()}
-    keep = make("djpq", {"density": 0.3}).choice(view, ratio)
-    gone = torch.cat([ratio[n][~k] for n, k in keep.items()])
-    # but for the last one of a set, which always stays
-    stay = torch.cat([ratio[n][k] for n, k in keep.items() if k.sum() > 1])
-    assert 0 < gone.max() <= stay.min()
-    left = view.left({n: k.float() for n, k in keep.items()})
-    weights = {n: w.numel() for n, w in prunable(model).items()}
-    density = sum(left[n].item() * weights[n] for n in weights) / sum(weights.values())
-    assert density == pytest.approx(0.3, abs=0.02)
-
-
 def test_gates_can_be_put_into_quantised_weights(gated):
     """Their ranges follow, so that little changes but the rounding."""
     model, _, gates, batch = gated

@@ -42,6 +42,28 @@ def test_dense_weights_come_back_and_a_masked_group_is_not_moved(digits, draws):
         assert not torch.equal(after[mask], before[name][mask])
 
 
+@pytest.mark.parametrize("scored", ["all", "some"])
+def test_the_best_channels_are_those_above_one_threshold(digits, scored):
+    view = Channels(Bench(digits, "resnet8", "magnitude").initial(), digits.shape)
+    names = list(view.sizes)[:: 1 if scored == "all" else 2]
+    draw = torch.Generator().manual_seed(2)
+    scores = {n: torch.rand(view.sizes[n], generator=draw) for n in names}
+    density = 0.3 if scored == "all" else 0.7
+    keep = view.best(scores, density)
+    assert list(keep) == names
+    gone = torch.cat([scores[n][~k] for n, k in keep.items()])
+    # but for the last one of a set, which always stays
+    stay = torch.cat([scores[n][k] for n, k in keep.items() if k.sum() > 1])
+    assert 0 < gone.max() <= stay.min()
+    net, _ = view.without(keep)
+    left = sum(w.numel() for w in prunable(net).values())
+    assert left / sum(w.numel() for w in prunable(view.model).values()) == pytest.approx(
+        density, abs=0.02
+    )
+    with pytest.raises(PatternError, match="out of reach"):
+        view.best(scores, 1e-4)
+
+
 @pytest.mark.parametrize("arch", ["resnet8", "lstm", "lenet300"])
 def test_a_channel_that_is_not_seen_is_as_good_as_removed(digits, arch):
     bench = Bench(digits, arch, "magnitude")

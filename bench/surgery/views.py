@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.surgery import channels
-from bench.surgery.allocation import round_counts
+from bench.surgery.allocation import one_threshold, round_counts
 from bench.surgery.layers import TRANSPOSED, prunable
 from bench.surgery.masks import Masks, magnitudes
-from bench.surgery.patterns import Pattern, PatternError, expand
+from bench.surgery.patterns import Pattern, PatternError, expand, keep_top
 from bench.surgery.prune import channel_counts, density_of, even_counts
 
 
@@ -116,6 +116,22 @@ class Channels:
                 f"own, and together they keep {reached:.4f}"
             )
         return dict(fixed)
+
+    def best(self, scores: Mapping[str, Tensor], density: float) -> dict[str, Tensor]:
+        """The channels to keep, bool (channels,): those above one threshold over all sets' scores.
+
+        `scores`: (channels,), larger is kept; a set without any stays whole, the others keep at
+        least one channel. Nearest to the density of weights; raises `PatternError` if that is out
+        of reach.
+        """
+        one = dict.fromkeys(scores, 1)
+        counts = channel_counts(
+            self.model,
+            list(self.groups.values()),
+            density,
+            lambda fraction: self.sizes | one_threshold(dict(scores), one, fraction),
+        )
+        return {n: keep_top(s, counts[n]) for n, s in scores.items()}
 
     def norms(self, names: Iterable[str]) -> dict[str, Tensor]:
         """L1 norm of the weights that make each channel of these sets, (channels,) on the CPU."""
