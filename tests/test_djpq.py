@@ -219,6 +219,29 @@ def middle(gates) -> float:
     return torch.cat(list(gates.ratio().values())).log().median().item()
 
 
+def test_a_training_leaves_its_gates_in_the_weights(digits, start):
+    """Nothing learns, all channels stay, and gates stand at 2: so do the weights that read them."""
+
+    class Doubled(Gates):
+        def __init__(self, view, generator):
+            super().__init__(view, generator)
+            for mu in self.mean.values():
+                torch.nn.init.constant_(mu, 2.0)
+
+    still = {"lr": 1e-12, "momentum": 0, "nesterov": False, "weight_decay": 0}
+    fixed = {"gate_lr": 1e-12, "quantise": "none", "density": 1.0}
+    bench = Bench(digits, "resnet8", "djpq", **fixed)
+    bench.spec = bench.spec.model_copy(update={"finetune": FINETUNE.model_copy(update=still)})
+    with mock.patch("methods.djpq.Gates", Doubled):
+        (model,), _ = bench.points(copy.deepcopy(start))
+    view = Channels(start, digits.shape)
+    read = {place.name for g in view.groups.values() for place in g.slices if not place.output}
+    own = dict(model.named_parameters())
+    factors = {n: (own[n] / w).median().item() for n, w in prunable(start).items()}
+    assert factors == {n: pytest.approx(2 if n in read else 1, rel=1e-4) for n in factors}
+    assert {round(f) for f in factors.values()} == {1, 2}
+
+
 def test_every_batch_has_noise_of_its_own(digits, start):
     gates, drawn = watched(digits, start, gate_lr=1e-9)
     assert len(drawn) > 10
