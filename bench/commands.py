@@ -131,8 +131,8 @@ def kernels() -> None:
 
     for name in paths.names():
         kernel, about = paths.load(name), importlib.import_module(f"bench.kernels.{name}").__doc__
-        where = f"{'/'.join(kernel.devices)}, {'/'.join(kernel.dtypes)}"
-        print(f"{name:16s} {where:24s} {(about or '').strip().splitlines()[0]}")
+        where = "; ".join(f"{on} {'/'.join(dtypes)}" for on, dtypes in kernel.dtypes.items())
+        print(f"{name:16s} {where:30s} {(about or '').strip().splitlines()[0]}")
 
 
 def collect(plan: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.latency.table import COLUMNS
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -22,8 +24,8 @@ SORT = {
     "points": ["dataset", "arch", "variant", "run", "point"],
     "layers": ["run", "point"],
     "history": ["run"],
-    "latency": ["dataset", "arch", "device", "dtype", "batch", "run", "point", "path", "mode",
-                "layout"],
+    "latency": ["dataset", "arch", "device", "dtype", "batch", "run", "point", "role",
+                "path", "mode", "layout"],
 }  # fmt: skip
 """The tables and the columns that order their rows; ties keep the order of the source file."""
 
@@ -37,8 +39,8 @@ FIELD_SORT = {
 TYPES = {
     "string": "run variant method family arch dataset tier like like_variant densities params "
     "recipe finetune status reason digest dense initial dataset_digest licence device torch "
-    "git_commit provenance started layer shape event phase path mode device_name dtype layout "
-    "throttle task what values",
+    "git_commit provenance started layer shape event phase role path mode device_name dtype layout "
+    "against throttle task what values",
     "Int64": "seed point points parameters nonzeros bits bits_dense bits_csr bits_bitmap macs "
     "effective_macs bops samples test_samples classes protocol method_version peak_memory weights "
     "step batch threads n round height width intervals",
@@ -52,7 +54,7 @@ LAYERS = (
     "run", "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs",
     "bits", "weight_bits", "activation_bits", "bops",
 )  # fmt: skip
-LATER = {"weight_bits", "activation_bits", "bops"}
+LATER = {"weight_bits", "activation_bits", "bops", "role", "against"}
 """Columns that files from before they were measured lack."""
 HISTORY = (
     "run", "event", "phase", "epoch", "step", "round", "layer", "loss", "accuracy", "validation",
@@ -62,13 +64,6 @@ FIELDS = ("what", "step", "height", "width", "values")
 SOLVER = (
     "dataset", "intervals", "time_steps", "relative_l2", "relative_l2_5", "relative_l2_10",
     "relative_l2_20", "n", "device_name", "threads", "frame_ms", "factorise_ms", "assemble_ms",
-)  # fmt: skip
-LATENCY = (
-    "dataset", "arch", "run", "point", "path", "mode", "device", "device_name", "dtype", "layout",
-    "batch", "threads", "n", "median_ms", "p5_ms", "p25_ms", "p75_ms", "p95_ms", "min_ms",
-    "speedup", "speedup_low", "speedup_high", "output_error", "status", "reason", "digest",
-    "load_before", "load_after", "clock_mhz", "power_w", "temperature_c", "throttle", "protocol",
-    "torch",
 )  # fmt: skip
 
 
@@ -83,7 +78,7 @@ def layers(folder: Path, runs: Iterable[str]) -> pd.DataFrame:
 
 def latency(folder: Path, runs: set[str]) -> pd.DataFrame:
     """All measurements in `<folder>/*.csv` whose run is among `runs`."""
-    table = csv_table([(None, file) for file in sorted(folder.glob("*.csv"))], LATENCY)
+    table = csv_table([(None, file) for file in sorted(folder.glob("*.csv"))], COLUMNS)
     return table[table["run"].isin(sorted(runs))]
 
 

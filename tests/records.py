@@ -251,14 +251,14 @@ def history(item: Record) -> list[dict[str, Any]]:
 
 def write_latency(folder: Path, records: list[Record]) -> None:
     """Times of two paths at two batch sizes, one of them unsupported on the LSTM."""
-    from bench.tidy import LATENCY
+    from bench.latency.table import COLUMNS
 
     folder.mkdir(parents=True, exist_ok=True)
-    lines: dict[str, list[str]] = {arch: [",".join(LATENCY)] for arch in ARCHS}
+    lines: dict[str, list[str]] = {arch: [",".join(COLUMNS)] for arch in ARCHS}
     for item in records:
         for stored in item.points:
             for path, batch in (("dense", 1), ("dense", 32), ("gather", 1), ("gather", 32)):
-                row: dict[str, Any] = dict.fromkeys(LATENCY, "")
+                row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
                 gain = 1.0 if path == "dense" else 0.4 * stored.density**-0.4
                 known = path == "dense" or item.spec.arch != "lstm"
                 row |= {
@@ -266,6 +266,7 @@ def write_latency(folder: Path, records: list[Record]) -> None:
                     "arch": item.spec.arch,
                     "run": item.id,
                     "point": stored.index,
+                    "role": "baseline" if item.spec.method == "dense" else "candidate",
                     "path": path,
                     "mode": "eager",
                     "device": "cpu",
@@ -291,6 +292,7 @@ def write_latency(folder: Path, records: list[Record]) -> None:
                         "speedup": gain,
                         "speedup_low": 0.97 * gain,
                         "speedup_high": 1.03 * gain,
+                        "against": "dense eager/nchw",
                         "output_error": 1e-6,
                         "status": "ok",
                     }

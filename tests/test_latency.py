@@ -12,16 +12,25 @@ import torch
 from pydantic import ValidationError
 
 import bench.kernels
-from bench.latency import COLUMNS, LatencyConfig, LatencyError, machine, measure, run, table, trial
+from bench.latency import (
+    COLUMNS,
+    LatencyConfig,
+    LatencyError,
+    contest,
+    machine,
+    measure,
+    run,
+    table,
+)
 from bench.latency import job as latency_job
 from bench.spec import Accuracy, Point, Record, RunSpec
 
 from .latency_fakes import CONFIG, DENSE, MASKED, SHAPE, SHRUNK, Clock, Shelf, scripted
 
 BRIEF = (
-    "dataset,arch,run,point,path,mode,device,device_name,dtype,layout,batch,threads,n,median_ms,"
-    "p5_ms,p25_ms,p75_ms,p95_ms,min_ms,speedup,speedup_low,speedup_high,output_error,status,reason,"
-    "digest,load_before,load_after,clock_mhz,power_w,temperature_c,throttle,protocol,torch"
+    "dataset,arch,run,point,role,path,mode,device,device_name,dtype,layout,batch,threads,n,"
+    "median_ms,p5_ms,p25_ms,p75_ms,p95_ms,min_ms,speedup,speedup_low,speedup_high,against,output_error,"
+    "status,reason,digest,load_before,load_after,clock_mhz,power_w,temperature_c,throttle,protocol,torch"
 )
 
 
@@ -102,7 +111,7 @@ def drop_in(folder, monkeypatch, name, body):
 
 WRONG = """
 import torch
-DEVICES, DTYPES = ("cpu",), ("fp32", "bf16")
+DTYPES = {{"cpu": ("fp32", "bf16")}}
 def supports(layer, name):
     return True, ""
 def convert(model):
@@ -118,11 +127,56 @@ def convert(model):
 def test_the_gate_stops_a_kernel_that_computes_something_else(tmp_path, monkeypatch, change, error):
     drop_in(tmp_path, monkeypatch, "wrong_path", WRONG.format(change=change))
     config = CONFIG.model_copy(update={"paths": ("wrong_path",)})
-    row = only(rows_of([MASKED], config=config), path="wrong_path")
+    row = only(rows_of([MASKED], config=config), path="wrong_path", run="masked")
     assert row["status"] == "failed"
     assert "exceeds 1.00e-05" in row["reason"]
     assert row["output_error"] == pytest.approx(error, rel=10, nan_ok=True)
     assert row["speedup"] is None
+
+
+OTHER_RUNTIME = """
+DTYPES, LAYOUTS, BASELINE = {"cpu": ("fp32",)}, ("nchw",), True
+def supports(layer, name):
+    return True, ""
+def applies(model, dense):
+    return True, ""
+def convert(model):
+    return model
+"""
+
+
+def test_another_runtime_competes_for_the_denominator(tmp_path, monkeypatch):
+    drop_in(tmp_path, monkeypatch, "runtime", OTHER_RUNTIME)
+    config = CONFIG.model_copy(update={"paths": ("masked_dense", "runtime")})
+    rows = rows_of([MASKED], config=config, clock=Clock(lambda c: OF_PATH[c.path]))
+    dense = [row for row in rows if row["run"] == "dense"]
+    assert {(row["path"], row["role"]) for row in dense} == {
+        ("dense", "baseline"),
+        ("runtime", "baseline"),
+    }
+    assert {row["against"] for row in rows} == {"runtime eager/nchw"}
+    assert only(rows, run="dense", path="runtime")["speedup"] == 1
+    assert only(rows, run="masked", path="runtime")["speedup"] == 1
+    assert only(rows, run="masked", path="masked_dense")["speedup"] == pytest.approx(1 / 4)
+
+
+OF_PATH = {"dense": 5.0, "masked_dense": 4.0, "runtime": 1.0, "csr": 4.0}
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.2])
+def test_the_unpruned_net_through_a_path_for_zeros_must_tie(slower):
+    config = CONFIG.model_copy(update={"paths": ("dense", "csr")})
+    clock = Clock(lambda call: 4.0 * (slower if call.path == "csr" else 1))
+    control = only(rows_of([], config=config, clock=clock), path="csr")
+    assert (control["role"], control["run"]) == ("control", "dense")
+    assert control["against"] == "dense eager/nchw"
+    assert control["speedup"] == pytest.approx(1 / slower)
+    assert (control["status"] == "ok") == (slower == 1)
+    again = rows_of([], config=config, clock=(later := Clock(scripted)), previous=[
+        *rows_of([], config=config, clock=clock)
+    ])  # fmt: skip
+    assert bool(later.calls) == (slower != 1)
+    assert len(again) == 3
 
 
 def test_a_net_that_cannot_run_is_a_failed_row_and_the_others_are_measured():
@@ -187,7 +241,7 @@ def test_other_processes_make_a_cell_unsteady(monkeypatch):
     monkeypatch.setattr(machine, "busy", lambda: float(next(seen)))
     rows = rows_of([MASKED])
     assert "other processes used" in only(rows, path="masked_dense")["reason"]
-    assert trial.ATTEMPTS["cpu"] > 1
+    assert contest.ATTEMPTS["cpu"] > 1
 
 
 def test_the_config_refuses_what_does_not_exist():

@@ -7,13 +7,18 @@ A file `bench/kernels/<name>.py` holds
 - `convert(model) -> nn.Module`: the net (eval mode, batch norm folded, on its device, in its dtype
   and layout) with every supported layer replaced; the rest stays dense. It may change `model` in
   place;
-- `DEVICES`, `DTYPES`: where it runs, as in `LatencyConfig`;
+- `DTYPES`: the dtypes that it takes on each device that it runs on, as in `LatencyConfig`;
 
 and, where the defaults below do not fit,
 
 - `MODES` (of eager, graph, compile) and `LAYOUTS` (of nchw, nhwc) that it can take;
 - `applies(model, dense) -> (bool, reason)`: can it run this net, given the dense net it came from?
-  Default: it supports at least one prunable layer.
+  Default: it supports at least one prunable layer;
+- `BASELINE = True`: it also runs unpruned nets, and the fastest of such paths is the denominator of
+  all speed-ups.
+
+A layer without enough zeros to exploit is not supported and stays dense, so an unpruned net must
+come through any path unchanged (see `bench.lowering`).
 
 Importing this package loads no torch.
 """
@@ -42,20 +47,22 @@ class Kernel:
     """One execution path, as its file defines it."""
 
     name: str
-    devices: tuple[str, ...]
-    dtypes: tuple[str, ...]
+    dtypes: dict[str, tuple[str, ...]]
+    """By device."""
     supports: Callable[[nn.Module, str], Verdict]
     convert: Callable[[nn.Module], nn.Module]
     modes: tuple[str, ...] = ("eager", "graph", "compile")
     layouts: tuple[str, ...] = ("nchw", "nhwc")
     rule: Callable[[nn.Module, nn.Module], Verdict] | None = None
+    baseline: bool = False
 
     def applies(self, model: nn.Module, dense: nn.Module, device: str, dtype: str) -> Verdict:
         """Whether this path can run `model` there, and if not, why."""
-        if device not in self.devices:
-            return False, f"{self.name} runs on {', '.join(self.devices)}, not on {device}"
-        if dtype not in self.dtypes:
-            return False, f"{self.name} runs in {', '.join(self.dtypes)}, not in {dtype}"
+        if device not in self.dtypes:
+            return False, f"{self.name} runs on {', '.join(self.dtypes)}, not on {device}"
+        if dtype not in self.dtypes[device]:
+            known = ", ".join(self.dtypes[device])
+            return False, f"{self.name} on {device} runs in {known}, not in {dtype}"
         from bench.surgery.quantised_input import QuantisedInput
 
         if any(isinstance(module, QuantisedInput) for module in model.modules()):
@@ -93,9 +100,7 @@ def load(name: str) -> Kernel:
     if name not in names():
         raise KernelError(f"no execution path {name!r}; there are: {', '.join(names())}")
     module = importlib.import_module(f"{__name__}.{name}")
-    missing = [
-        part for part in ("supports", "convert", "DEVICES", "DTYPES") if not hasattr(module, part)
-    ]
+    missing = [part for part in ("supports", "convert", "DTYPES") if not hasattr(module, part)]
     if missing:
         raise KernelError(f"bench/kernels/{name}.py lacks {', '.join(missing)}")
     return assemble(name, module)
@@ -105,11 +110,11 @@ def assemble(name: str, module: ModuleType) -> Kernel:
     """The parts of a path's file as one value."""
     return Kernel(
         name=name,
-        devices=tuple(module.DEVICES),
-        dtypes=tuple(module.DTYPES),
+        dtypes=dict(module.DTYPES),
         supports=module.supports,
         convert=module.convert,
         modes=tuple(getattr(module, "MODES", Kernel.modes)),
         layouts=tuple(getattr(module, "LAYOUTS", Kernel.layouts)),
         rule=getattr(module, "applies", None),
+        baseline=getattr(module, "BASELINE", False),
     )

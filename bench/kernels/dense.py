@@ -11,8 +11,8 @@ from torch import nn
 
 from bench.surgery.layers import prunable
 
-DEVICES = ("cpu", "cuda")
-DTYPES = ("fp32", "bf16")
+DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16")}
+BASELINE = True
 
 
 def supports(layer: nn.Module, name: str) -> tuple[bool, str]:

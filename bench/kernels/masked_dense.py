@@ -10,8 +10,7 @@ from torch import nn
 
 from bench.kernels.dense import shapes
 
-DEVICES = ("cpu", "cuda")
-DTYPES = ("fp32", "bf16")
+DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16")}
 
 
 def supports(layer: nn.Module, name: str) -> tuple[bool, str]:

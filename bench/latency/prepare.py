@@ -53,6 +53,10 @@ class Prepared:
         """Run the net; the result is left in place."""
         return self.call()
 
+    def __str__(self) -> str:
+        """As in the table's column `against`: `dense eager/nhwc`."""
+        return f"{self.path} {'/'.join(self.variant)}"
+
 
 def inputs(shape: tuple[int, ...], cell: Cell) -> Tensor:
     """Standard normal (batch, *shape), fp32, on the device; zeros would run faster than data."""

@@ -2,10 +2,11 @@
 
 For each cell (device, dtype, batch, threads):
 
-1. Every legal variant of the dense net (eager, graphed, compiled; NCHW, NHWC) is timed in turns;
-   each is a row.
+1. Every legal way to run the unpruned net (eager, graphed, compiled; NCHW, NHWC; on each path that
+   is a baseline) is timed in turns; each is a row.
 2. The fastest is the denominator of the cell. Its own row is timed a second time as two separate
-   copies of it against each other: the negative control, which must read 1.00.
+   copies of it against each other, and every path that exploits zeros is given the unpruned net,
+   which it has to leave as it is: negative controls, which must read 1.00.
 3. Each point and path passes the gate in each legal variant; a short trial picks its fastest
    variant, and that one is timed in turns with the denominator, so the dense times in a speed-up
    are always fresh.
@@ -23,7 +24,8 @@ import torch
 from torch import nn
 
 from bench import env, kernels
-from bench.latency import machine, table, timing
+from bench.latency import candidate, machine, table, timing
+from bench.latency.baseline import Baseline
 from bench.latency.prepare import Cell
 from bench.latency.table import Row
 from bench.latency.trial import Setting, Target, Trial
@@ -73,10 +75,11 @@ def measure(
     for cell in cells(config):
         with machine.pinned(cell.device, cell.threads):
             trial = Trial(setting, cell)
-            rows += trial.baseline
+            baseline = Baseline(trial)
+            rows += baseline.rows
             for point in others:
-                for kernel in paths:
-                    row, fresh = trial.row(point, kernel)
+                for path in paths:
+                    row, fresh = candidate.row(trial, baseline, point, path)
                     rows.append(row)
                     if fresh and save:
                         save(rows)

@@ -51,12 +51,12 @@ def setting(latency: pd.DataFrame) -> Setting | None:
 
 
 def within(latency: pd.DataFrame, chosen: Setting) -> pd.DataFrame:
-    """The rows of `latency` that were measured under this setting."""
+    """The rows of `latency` that were measured under this setting, without the controls."""
     same = (latency["device_name"] == chosen.device_name) & (latency["dtype"] == chosen.dtype)
     same &= latency["batch"] == chosen.batch
     threads = latency["threads"]
     same &= threads.isna() if chosen.threads is None else (threads == chosen.threads).fillna(False)
-    return latency[same]
+    return latency[same & ~latency["role"].eq("control").fillna(False)]
 
 
 EMPTY = dict.fromkeys((

@@ -165,6 +165,8 @@ def _point(point: Point) -> Iterator[tuple[str, float]]:
 
 
 def _latency(row: dict[str, str]) -> Iterator[tuple[str, float]]:
+    if row.get("role") == "control":
+        return
     setting = "-".join(row[key] for key in ("path", "mode", "dtype", "layout"))
     setting += f"-b{row['batch']}-t{row['threads']}"
     machine = slug(row["device_name"] or row["device"])

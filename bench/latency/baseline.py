@@ -1,0 +1,122 @@
+"""The unpruned net in one cell: every way to run it, the fastest as denominator, its controls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from bench import kernels
+from bench.kernels import Kernel
+from bench.latency import statistics
+from bench.latency.prepare import Prepared, Variant, prepare
+from bench.latency.table import Row
+from bench.latency.trial import Trial
+
+CONTROL_BAND = 0.03
+
+
+class Baseline:
+    """The rows of the unpruned net, and the side that all others are measured against."""
+
+    def __init__(self, trial: Trial) -> None:
+        """Paths that are baselines compete; those for layers must leave the unpruned net alone."""
+        self.trial, self.target = trial, trial.setting.dense
+        cell, names = trial.cell, dict.fromkeys(["dense", *trial.setting.config.paths])
+        found = [kernels.load(name) for name in names]
+        self.others = [
+            path
+            for path in found
+            if path.rule is None and cell.dtype in path.dtypes.get(cell.device, ())
+        ]
+        self.rivals: list[tuple[Kernel, list[Variant]]] = [
+            (path, trial.legal(path, trial.dense))
+            for path in found
+            if path.baseline and path.applies(trial.dense, trial.dense, cell.device, cell.dtype)[0]
+        ]
+
+    @cached_property
+    def earlier(self) -> list[Row]:
+        """The rows of an earlier call, if it has all; only then may those of points be reused."""
+        rows: list[Row] = []
+        for path, legal in self.rivals:
+            known = self.trial.earlier(self.target, path.name)
+            if not {(row["mode"], row["layout"]) for row in known} >= set(map(tuple, legal)):
+                return []
+            rows += known
+        for path in self.others:
+            known = self.trial.earlier(self.target, path.name)
+            if not known:
+                return []
+            rows += known
+        return rows
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """A row for each way to run the net; the best one's is its A/A pair. Then the controls."""
+        return self.earlier or self.measured()
+
+    def measured(self) -> list[Row]:
+        """The rows, measured now."""
+        able, rows = [], []
+        for path, legal in self.rivals:
+            try:
+                sides, failed = self.trial.admit(self.trial.dense, path, self.target, legal)
+            except Exception as error:  # whatever torch raises for what it cannot run
+                sides, failed = [], [self.trial.failed(self.target, path.name, error)]
+            able += sides
+            rows += failed
+        if not able:
+            return rows
+        contest = self.trial.compete([side for side, _ in able])
+        best = int(np.argmin([np.median(times) for times in contest.times]))
+        for index, (side, distance) in enumerate(able):
+            if index == best:
+                twin = self.made(kernels.load(side.path), side.variant)
+                rows.append(self.tie(side, twin, distance))
+                continue
+            speed = statistics.speedup(contest.times[best], contest.times[index])
+            against = str(able[best][0])
+            rows.append(
+                self.trial.result(self.target, side, distance, contest, index, speed, against)
+            )
+        return rows + [self.untouched(path) | {"role": "control"} for path in self.others]
+
+    def made(self, path: Kernel, variant: Variant) -> Prepared:
+        """A copy of the net, ready to run in that way."""
+        trial = self.trial
+        return prepare(trial.dense, path, trial.cell, variant, trial.x, self.target.digest)
+
+    def untouched(self, path: Kernel) -> Row:
+        """The net through a path for zeros, against the same net, run in the same way, without."""
+        try:
+            legal = self.trial.legal(path, self.trial.dense)[:1]
+            sides, failed = self.trial.admit(self.trial.dense, path, self.target, legal)
+            if failed:
+                return failed[0]
+            side, distance = sides[0]
+            return self.tie(self.made(kernels.load("dense"), side.variant), side, distance)
+        except Exception as error:
+            return self.trial.failed(self.target, path.name, error)
+
+    def tie(self, side: Prepared, twin: Prepared, error: float) -> Row:
+        """`twin` against `side`, which does the same work; off 1.00 it is unsteady."""
+        contest = self.trial.compete([side, twin])
+        speed = statistics.speedup(contest.times[0], contest.times[1])
+        far = abs(speed["speedup"] - 1) > CONTROL_BAND
+        if far and not speed["speedup_low"] <= 1 <= speed["speedup_high"]:
+            reason = f"the dense net against itself reads {speed['speedup']:.2f}"
+            complaint = "; ".join(filter(None, (contest.complaint, reason)))
+            contest = replace(contest, complaint=complaint)
+        return self.trial.result(self.target, twin, error, contest, 1, speed, str(side))
+
+    @cached_property
+    def best(self) -> Prepared | None:
+        """The fastest way to run the unpruned net, ready; none if none ran."""
+        ran = [r for r in self.rows if r["speedup"] is not None and r["role"] == "baseline"]
+        if not ran:
+            return None
+        # Speed-ups were paired; the best one's times come from its control, a moment later.
+        row = max(ran, key=lambda row: row["speedup"])
+        return self.made(kernels.load(row["path"]), Variant(row["mode"], row["layout"]))

@@ -1,0 +1,47 @@
+"""Some ways to run nets, timed in turns, again where the machine was unsteady."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.latency import machine, statistics, timing
+from bench.latency.prepare import Cell, Prepared
+
+ATTEMPTS = {"cpu": 2, "cuda": 3}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Times of some sides taken in turns, the machine's states around them, what was unsteady."""
+
+    times: list[statistics.Times]
+    states: tuple[machine.State, machine.State]
+    complaint: str
+
+
+def compete(sides: Sequence[Prepared], cell: Cell, timer: timing.Timer, seconds: float) -> Contest:
+    """Time `sides` in turns; again, up to a limit, as long as the machine was unsteady.
+
+    `seconds`: for a pair of sides; more sides get more, and a GPU at least 0.3 for each.
+    """
+    hot = cell.device == "cuda"
+    warmth = timing.HOT if hot else timing.COOL
+    seconds *= max(1, len(sides) / 2)
+    seconds = max(seconds, 0.3 * len(sides)) if hot else seconds
+    for _ in range(ATTEMPTS[cell.device]):
+        before = machine.look(cell.device)
+        raw = timing.interleave(sides, timer, seconds, warmth)
+        after = machine.look(cell.device)
+        times = [side_times / side.copies for side, side_times in zip(sides, raw, strict=True)]
+        spreads = {
+            str(side): float(np.median(taken) / taken.min())
+            for side, taken in zip(sides, times, strict=True)
+        }
+        complaint = machine.complaint(before, after, spreads, cell.device, cell.threads)
+        contest = Contest(times, (before, after), complaint)
+        if not complaint:
+            break
+    return contest
