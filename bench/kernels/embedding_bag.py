@@ -1,0 +1,53 @@
+"""The embedding-bag path: each output as a weighted sum of the input rows that it keeps.
+
+torch's embedding_bag, a gather kernel, is a sparse matrix product under another name; k of n
+weights for each output are bags of k entries, unstructured zeros are bags of different sizes. On
+x86 CPUs FBGEMM runs it with vector instructions. Linear layers and 2-D convolutions as in
+`bench.lowering`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import lowering
+
+DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16")}
+LAYOUTS = ("nchw",)
+
+
+def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
+    """Linear layers and 2-D convolutions with at least half of the weights at zero."""
+    reason = lowering.refusal(layer)
+    return not reason, reason
+
+
+def convert(model: nn.Module) -> nn.Module:
+    """The net with its sparse layers as bags."""
+    return lowering.replace(model, supports, lambda layer: lowering.Lowered(layer, Bags(layer)))
+
+
+class Bags(nn.Module):
+    """(K, P) to (outputs, P): a bag of input rows for each output, and a bias."""
+
+    rows: Tensor
+    starts: Tensor
+    values: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        matrix = lowering.matrix(layer)
+        self.register_buffer("rows", matrix.col_indices())
+        self.register_buffer("starts", matrix.crow_indices()[:-1])
+        self.register_buffer("values", matrix.values())
+        bias = getattr(layer, "bias", None)
+        self.register_buffer("bias", None if bias is None else bias.detach()[:, None])
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """One gather."""
+        sums = F.embedding_bag(
+            self.rows, columns, self.starts, mode="sum", per_sample_weights=self.values
+        )
+        return sums if self.bias is None else sums.add_(self.bias)
