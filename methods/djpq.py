@@ -17,20 +17,23 @@ in (4), both rules of (5). The paper's text was out of reach.
 Deviations from the paper:
 - The threshold of (5) is the one, over all layers, that leaves the density asked for; that of (3)
   is `threshold` (recalled, weakly), in logarithms, and the bill is relative to the dense net's at
-  32 bits. It charges all weights of the channels that stay; the harness counts those that are not
-  zero. A kept weight may be rounded to zero, so less than `density` is left.
-- Channels go after the fraction `share` of the training, and the gates with them: mu is multiplied
-  into the weights that read a channel, whose ranges and steps grow with the largest of them (its
-  quantised net is not quite the one before). So that it can, a gate stands behind the quantiser of
-  what a layer reads (coupled channels share it), where the paper has it behind the ReLU of what
-  makes it.
+  32 bits, both of the prunable weights only. It charges all weights of the channels that stay; the
+  harness counts those that are not zero. A kept weight may be rounded to zero, so less than
+  `density` is left.
+- Channels go after the fraction `share` of the training, and the gates with them: mu^(1/t) is
+  multiplied into the weights that read a channel, whose ranges and steps grow with the largest of
+  them (the quantised net is the one before but for rounding). So that it can, a gate stands behind
+  the quantiser of what a layer reads (coupled channels share it), where the paper has it behind the
+  ReLU of what makes it. What two layers read has a quantiser in front of each, and what passes them
+  by on a skip connection has none, where the paper quantises what a layer makes (recalled).
 - Weights and biases of what makes a channel go with it. Recurrent layers, whose states would need
   quantisers of their own, and channels that a grouped convolution reads in groups are refused.
   Biases and normalisation keep 32 bits, attention's own products are not quantised.
 - d, q_m - q_s and t are learned as logarithms: with the rates of a short training, q_m and t of
-  some layers went below zero otherwise. d is at most one level wide. Bits are never rounded (but
-  with `power_of_two`): what is stored needs the next larger integer.
-- gamma, beta, the sigmoid's width and the rates are ours (the paper's are unknown; VIBNet's gamma
+  some layers went below zero otherwise. d is held where there is a level beside zero. Bits are
+  never rounded (but with `power_of_two`): what is stored needs at most the next larger integer,
+  and 32 beyond 16.
+- gamma, beta, the sigmoid's `width` and the rates are ours (the paper's are unknown; VIBNet's gamma
   is 1e-5, for 300 epochs). Gates and quantisers learn by Adam, at constant rates for trainings this
   short.
 - The factor of (2) is the side of a map where it is read (VIBNet: the area where it is made, times
@@ -72,12 +75,12 @@ class Djpq(Method):
     gamma: float = Field(1e-4, ge=0, description="weight of the gates' information, (2)")
     beta: float = Field(10.0, ge=0, description="weight of the bit operations, (3)")
     threshold: float = Field(1e-3, gt=0, description="mu^2 / sigma^2 where a channel counts half")
-    width: float = Field(1.0, gt=0, description="of the sigmoid around it, in ln(mu^2 / sigma^2)")
+    width: float = Field(4.0, gt=0, description="of the sigmoid around it, in ln(mu^2 / sigma^2)")
     maps: Literal["side", "area", "none"] = Field(
         "side", description="the size of a layer's maps that multiplies its information"
     )
     quantise: What = Field("both", description="both: weights and what they are multiplied with")
-    bits: float = Field(8, gt=1, le=16, description="bit-width that training starts from")
+    bits: float = Field(8, ge=2, le=16, description="bit-width that training starts from")
     power: bool = Field(True, description="learn the exponent t; else levels are evenly spaced")
     dead: float = Field(0.0, ge=0, description="q_s: smaller absolute values become zero")
     power_of_two: bool = Field(False, description="only bit-widths of 2, 4, 8, 16 and 32")
@@ -131,13 +134,14 @@ class Djpq(Method):
         def on_step(model: nn.Module, step: int) -> None:
             adam.step()
             adam.zero_grad()
+            quantisers.hold()
             if step == due:
                 with trainer.spend("prune"):
                     ratio = {n: r.detach().cpu() for n, r in gates.ratio().items()}
                     keep.update(view.best(ratio, self.density))
                     left.update(view.left(keep))
                     with quantisers.following(dict(model.named_parameters())):
-                        gates.fold()
+                        gates.fold(quantisers.power)
             if step in (due, steps) or step % per_epoch == 0:
                 stay = keep or {n: r > self.threshold for n, r in gates.ratio().items()}
                 for line in self.report(view, quantisers, stay):

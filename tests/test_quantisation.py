@@ -150,6 +150,32 @@ def test_levels_cannot_leave_what_makes_sense():
         assert len(values.unique()) > 1
 
 
+def test_two_bits_are_no_trap():
+    """A quantiser whose step has grown beyond its range learns finer levels again."""
+    own = Levels.uniform(torch.tensor(2.0), 2, True, 0.0, False)
+    with torch.no_grad():
+        own.log_step += 0.5
+    assert own.bits.item() == pytest.approx(2)
+    x, adam = draws(500), torch.optim.Adam([own.log_step, own.log_reach, own.log_power], lr=0.02)
+    for _ in range(100):
+        adam.zero_grad()
+        (own(x) - x).square().mean().backward()
+        adam.step()
+        own.hold()
+    assert own.bits.item() > 2.5
+
+
+def test_nothing_pushes_a_range_that_has_no_bit_left_to_give():
+    own = Levels.uniform(torch.tensor(2.0), 2, True, 0.0, False)
+    adam = torch.optim.Adam([own.log_step, own.log_reach, own.log_power], lr=0.02)
+    for _ in range(50):
+        adam.zero_grad()
+        own.bits.backward()
+        adam.step()
+        own.hold()
+    assert own.reach.item() == pytest.approx(2)
+
+
 def test_levels_follow_values_that_grow():
     x, own = draws(500), Levels.uniform(torch.tensor(2.0), 4, True, 0.0, False)
     with torch.no_grad():
@@ -159,6 +185,19 @@ def test_levels_follow_values_that_grow():
         after = own(3 * x)
     assert own.bits.item() == pytest.approx(bits)
     assert torch.allclose(after, before * 3**1.3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("signed", "bits"), [(True, 4), (False, 3)])
+def test_bits_of_an_input_are_those_that_tell_its_levels_apart(signed, bits):
+    """4 steps and a zero: 5 levels, with a sign 9."""
+    layer = nn.Linear(4, 3)
+    quantise_input(layer, levels(0.5, 2.0, signed=signed))
+    assert input_bits(layer) == bits
+
+
+def test_powers_of_two_begin_with_two_bits_also_without_a_sign():
+    own = Levels.uniform(torch.tensor(3.0), 1.2, False, 0.0, True)
+    assert own.bits.item() == 2
 
 
 def test_a_quantiser_without_a_range_claims_nothing():

@@ -11,6 +11,7 @@ channel.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -62,9 +63,13 @@ class Gates:
         return [*self.mean.values(), *self.log_variance.values()]
 
     def measure(self, layer: str, x: Tensor) -> None:
-        """Learn from what `layer` reads, `x`, how large the maps of its channels are."""
+        """Learn from what `layer` reads, `x`, how large the maps of its channels are.
+
+        Of channels that several layers read, from the first of these. A token is a place.
+        """
         if layer in self.readers:
-            places = 1 if _linear(self.readers[layer].layer) else math.prod(x.shape[2:])
+            linear = _linear(self.readers[layer].layer)
+            places = math.prod(x.shape[1:-1] if linear else x.shape[2:])
             for name, inputs in self.readers[layer].parts:
                 self.sides.setdefault(name, math.sqrt(inputs * places))
 
@@ -119,15 +124,17 @@ class Gates:
         return {n: torch.sigmoid(log / width) for n, log in logs.items()}
 
     @torch.no_grad()
-    def fold(self) -> None:
+    def fold(self, power: Callable[[str], float] = lambda name: 1.0) -> None:
         """Put mu into the weights that read a channel: without gates the net then does the same.
 
-        But for what a quantiser makes of the new weights.
+        But for what a quantiser's rounding makes of the new weights. `power`: the exponent t, by
+        the weight's name, where w counts as |w|^t: such a weight grows by the t-th root.
         """
         mean = self.opening()
-        for reader in self.readers.values():
-            weight = reader.layer.get_parameter("weight")
-            weight.movedim(reader.axis, -1).mul_(mean[reader.order])
+        for owner, reader in self.readers.items():
+            weight, name = reader.layer.get_parameter("weight"), f"{owner}.weight"
+            factor = mean.sign() * mean.abs() ** (1 / power(name))
+            weight.movedim(reader.axis, -1).mul_(factor[reader.order])
 
 
 def _readers(view: Channels, device: torch.device) -> dict[str, Reader]:

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 
 SMALLEST = 1e-6
 """Least distance between the range and the dead zone at the start."""
+LAST = 1e-4
+"""Bits by which a quantiser with one level beside zero may seem to have more, by rounding."""
 
 
 @dataclass
@@ -71,8 +73,13 @@ class Levels:
 
     @property
     def bits(self) -> Tensor:
-        """(3), a real number; a power of two, with the same gradient, where it has to be."""
+        """(3), a real number; a power of two, with the same gradient, where it has to be.
+
+        Without a gradient at one level beside zero: there is nothing to save, and a range that is
+        pushed on would shrink to nothing.
+        """
         own = torch.log2(self.end / self._own_step + 1) + int(self.signed)
+        own = torch.where(own > 1 + int(self.signed) + LAST, own, own.detach())
         if not self.power_of_two:
             return own
         whole = 2 ** torch.log2(own.clamp(2, 32)).round()
@@ -88,12 +95,21 @@ class Levels:
 
     @property
     def _own_step(self) -> Tensor:
-        """At most one level wide: on wider ones everything would be zero."""
-        return torch.minimum(self.log_step.exp(), self.end)
+        """At most `end`, so that there is a level beside zero; with the gradient of d all the same.
+
+        Without that, two bits would be a door that opens one way only.
+        """
+        own = self.log_step.exp()
+        return own - (own - self.end).clamp_min(0).detach()
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """After a step of the optimiser: bring d back to where there is a level beside zero."""
+        self.log_step.copy_(torch.minimum(self.log_step, self.log_reach * self.power))
 
     @torch.no_grad()
     def scale(self, factor: float) -> None:
-        """The same levels of values that have grown by `factor`."""
+        """As many levels, for values that have grown by `factor`; they grow by `factor`^t."""
         self.log_reach.add_(math.log(factor))
         self.log_step.add_(math.log(factor) * self.power)
 

@@ -44,6 +44,15 @@ class Quantisers:
         exponents = [one.log_power for one in levels] if power else []
         return [p for one in levels for p in (one.log_step, one.log_reach)] + exponents
 
+    def hold(self) -> None:
+        """After a step of the optimiser (see `Levels.hold`)."""
+        for one in [*self.weights.values(), *self.inputs.values()]:
+            one.hold()
+
+    def power(self, weight: str) -> float:
+        """The exponent of a weight's levels; 1 where it has none."""
+        return float(self.weights[weight].power) if weight in self.weights else 1.0
+
     @contextmanager
     def following(self, own: Mapping[str, Tensor]) -> Iterator[None]:
         """While the block changes the weights, their ranges grow as the largest of each does."""
