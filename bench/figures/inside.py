@@ -136,11 +136,21 @@ class Lines:
             axes.set_ylim(-0.02 * factor, 1.02 * factor)
         elif self.scale == "linear":
             axes.set_ylim(0, 1.08 * factor * part[self.column].max())
+        elif self.scale == "log":
+            _counts(axes, factor * part[self.column])
         else:
-            axes.set_yscale("log")
-        if self.scale == "loglog":
-            axes.set_xscale("log")
+            axes.set(xscale="log", yscale="log")
         axes.set(xlabel=self.x[1], ylabel=self.label)
+
+
+def _counts(axes: Axes, values: pd.Series) -> None:
+    """A logarithmic y axis over counts, with ticks 1, 2, 5, 10, ..."""
+    low, high = max(float(values.min()), 1e-3) / 1.3, float(values.max()) * 1.3
+    axes.set(yscale="log", ylim=(low, high))
+    every = [lead * 10.0**power for power in range(-3, 10) for lead in (1, 2, 5)]
+    ticks = [tick for tick in every if low <= tick <= high]
+    axes.set_yticks(ticks, [style.count(tick) for tick in ticks])
+    axes.set_yticks([], minor=True)
 
 
 Panel = Callable[["Axes", "pd.DataFrame"], None]

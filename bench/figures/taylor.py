@@ -32,10 +32,11 @@ def draw(tables: Path, out: Path) -> list[Path]:
 
 def agreement(axes: Axes, probes: pd.DataFrame) -> None:
     """Each probed channel: what Taylor says against what its removal does; their correlation."""
-    axes.set(xlabel="change of the loss, squared", ylabel="Taylor's estimate")
     if probes.empty:
-        axes.text(0.5, 0.5, "oracle: 0", ha="center", va="center", transform=axes.transAxes)
+        axes.axis("off")
+        axes.text(0.5, 0.5, "no oracle measured", ha="center", transform=axes.transAxes)
         return
+    axes.set(xlabel="change of the loss, squared", ylabel="Taylor's estimate")
     true, estimate = (probes[c].to_numpy(dtype=float) for c in ("oracle", "taylor"))
     both = (true > 0) & (estimate > 0)
     axes.loglog(true[both], estimate[both], ".", color=style.COLOURS[0], markersize=3)

@@ -14,6 +14,9 @@ COLUMNS = (
     "run",
 )  # fmt: skip
 
+RUN = r",? [\w.]+-[\w.:@]+-[\w.:@]+-s\d+-[0-9a-f]{8}\b,?"
+"""A run's id, inside the reason of another run."""
+
 
 def rows(runs: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
     """One row per failed run, and one per net, path and reason without a time (`count` models)."""
@@ -34,15 +37,35 @@ def rows(runs: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
 
 
 def blocks(table: pd.DataFrame) -> list[Block]:
-    """One block; says so when nothing failed."""
-    header = ("what", "data set", "net", "variant", "density", "seed", "status", "reason", "count")
+    """One block; says so when nothing failed.
+
+    A line for each variant and reason, whatever the densities, seeds and runs it is about.
+    """
+    header = (
+        "what",
+        "data set",
+        "net",
+        "variant",
+        "densities",
+        "seeds",
+        "status",
+        "reason",
+        "count",
+    )
+    reasons = table["reason"].str.replace(RUN, "", regex=True)
+    keys = ["what", "dataset", "arch", "variant", "status"]
     lines = []
-    for row in table.to_dict("records"):
-        density = (
-            None if row["target_density"] != row["target_density"] else f"{row['target_density']:g}"
+    for place, group in table.groupby([*keys, reasons], dropna=False, sort=False):
+        densities = sorted(group["target_density"].dropna().unique(), reverse=True)
+        seeds = sorted(int(seed) for seed in group["seed"].dropna().unique())
+        what, dataset, arch, variant, status, reason = (
+            None if part != part else part for part in place
         )
-        seed = None if row["seed"] is None or row["seed"] != row["seed"] else int(row["seed"])
-        place = (row["what"], row["dataset"], row["arch"], row["variant"], density, seed)
-        lines.append(line(*place, row["status"], row["reason"], row["count"]))
+        lines.append(
+            line(
+                what, dataset, arch, variant, ", ".join(f"{d:g}" for d in densities) or None,
+                ", ".join(map(str, seeds)) or None, status, reason, group["count"].sum(),
+            )
+        )  # fmt: skip
     note = "Nothing failed." if not lines else "Failed runs are in no mean of any table."
     return [Block("Failures", header, (("", tuple(lines)),), (note,))]
