@@ -102,7 +102,7 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
 def latency(plan: str, pair: str) -> None:
     """Time all points of a pair against the dense net; nothing else should run on the machine."""
     from bench import latency as timing
-    from bench.suite import LatencyConfig
+    from bench.latency.config import LatencyConfig
 
     content, folder = load_plan(plan)
     arch, dataset = content["pairs"][pair]

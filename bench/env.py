@@ -185,6 +185,20 @@ def clocks(gpu: str | None = None) -> dict[str, Any]:
     return state
 
 
+def energy_mj() -> float | None:
+    """Energy that the current GPU has used so far, in mJ; none where no counter is known."""
+    import torch
+
+    nvml = management()
+    if nvml is None or not torch.cuda.is_available():
+        return None
+    uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+    with suppress(nvml.NVMLError):
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+    return None
+
+
 def cpu_clock() -> float | None:
     """Mean clock in MHz over the cores that this process may use."""
     with suppress(OSError):

@@ -54,7 +54,10 @@ LAYERS = (
     "run", "point", "layer", "shape", "weights", "nonzeros", "density", "macs", "effective_macs",
     "bits", "weight_bits", "activation_bits", "bops",
 )  # fmt: skip
-LATER = {"weight_bits", "activation_bits", "bops", "role", "against"}
+LATER = {
+    "weight_bits", "activation_bits", "bops", "role", "against", "cold_ms", "first_ms", "peak_mb",
+    "energy_mj",
+}  # fmt: skip
 """Columns that files from before they were measured lack."""
 HISTORY = (
     "run", "event", "phase", "epoch", "step", "round", "layer", "loss", "accuracy", "validation",

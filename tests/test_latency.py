@@ -29,8 +29,8 @@ from .latency_fakes import CONFIG, DENSE, MASKED, SHAPE, SHRUNK, Clock, Shelf, s
 
 BRIEF = (
     "dataset,arch,run,point,role,path,mode,device,device_name,dtype,layout,batch,threads,n,"
-    "median_ms,p5_ms,p25_ms,p75_ms,p95_ms,min_ms,speedup,speedup_low,speedup_high,against,output_error,"
-    "status,reason,digest,load_before,load_after,clock_mhz,power_w,temperature_c,throttle,protocol,torch"
+    "median_ms,p5_ms,p25_ms,p75_ms,p95_ms,min_ms,cold_ms,first_ms,peak_mb,energy_mj,speedup,"
+    "speedup_low,speedup_high,against,output_error,status,reason,digest,load_before,load_after,clock_mhz,power_w,temperature_c,throttle,protocol,torch"
 )
 
 
@@ -220,6 +220,15 @@ def test_resume_with_another_dense_net_measures_all_again():
     rows_of([MASKED], clock=clock, previous=first)
     assert ("dense", "nchw") in clock.calls
     assert ("masked_dense", "nchw") in clock.calls
+
+
+def test_cold_calls_and_the_first_one_have_columns_of_their_own():
+    warm, cold = rows_of([MASKED]), rows_of([MASKED], config=CONFIG.model_copy(update={"cold": 1}))
+    assert {row["cold_ms"] for row in warm} == {None}
+    row = only(cold, path="masked_dense")
+    assert row["cold_ms"] == row["median_ms"] == 1.6  # the scripted clock knows no caches
+    assert all(row["first_ms"] > 0 for row in [*warm, *cold])
+    assert {row[name] for row in cold for name in ("peak_mb", "energy_mj")} == {None}
 
 
 def test_unsteady_cells_are_repeated_reported_and_not_reused():

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from bench import env
-from bench.latency import COLUMNS, measure, statistics, table, timing
+from bench.latency import COLUMNS, extras, measure, statistics, table, timing
 from bench.latency.fold import fold
 from bench.latency.machine import State, allowance, complaint, others
-from bench.latency.prepare import why
+from bench.latency.prepare import Prepared, Variant, why
 
 from .latency_fakes import CONFIG, DENSE, SHAPE, SHRUNK, Shelf, convnet
 
@@ -233,6 +233,26 @@ def test_cuda_graphs_pass_the_gate_and_dense_ties_with_itself(dtype):
     assert best["mode"] == "graph"
     assert 0.9 < best["speedup"] < 1.1
     assert best["clock_mhz"] > 100
+
+
+def test_a_cold_call_finds_its_weights_in_no_cache():
+    """16 MB of weights, read once: from memory it takes longer than from the cache, or as long."""
+    layer, x = nn.Linear(1024, 1024), torch.randn(1, 1024)
+    with torch.inference_mode():
+        side = Prepared("dense", Variant("eager", "nchw"), "", lambda: layer(x), lambda: layer(x))
+        assert extras.cold(side, "cpu", timing.wall) > 0.8 * np.median(timing.wall(side, 50))
+    side.copies = 20
+    assert extras.cold(side, "cpu", timing.wall) is None
+
+
+@pytest.mark.gpu
+def test_memory_and_energy_of_a_call_are_of_the_right_size():
+    """A 4096^3 product in fp32: 0.2 GB; 0.14 TFLOP at 10 to 100 GFLOP a joule."""
+    a = torch.randn(4096, 4096, device="cuda")
+    side = Prepared("dense", Variant("eager", "nchw"), "", lambda: a @ a, lambda: a @ a)
+    assert 0.1e3 < extras.peak(side) < 1e3
+    used = extras.energy(side, 1, 3.0)
+    assert used is None or 0.1e3 < used < 100e3
 
 
 @pytest.mark.gpu

@@ -10,8 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bench.latency.config import LatencyConfig
 from bench.latency.table import COLUMNS
-from bench.suite import LatencyConfig
 
 if TYPE_CHECKING:
     from bench.latency.job import LatencyError, run

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from bench.latency import table
+from bench.latency.config import LatencyConfig
 from bench.latency.protocol import Target, measure
 from bench.latency.table import Row
 from bench.spec import Record, slug
-from bench.suite import LatencyConfig
 
 
 class LatencyError(ValueError):

@@ -6,7 +6,7 @@ import copy
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -48,6 +48,8 @@ class Prepared:
     output: Callable[[], Tensor]
     copies: int = 1
     note: str = ""
+    first_ms: float = 0.0
+    """From the folded net to the end of the first call: conversion, search, compilation."""
 
     def __call__(self) -> object:
         """Run the net; the result is left in place."""
@@ -79,8 +81,8 @@ def prepare(
 
     Mode `eager` is a plain call. On CUDA, `graph` replays a captured plain call, and `compile`
     replays the captured compiled net: both sides read one static input, so no copy is in any time.
-    On the CPU, `compile` calls the compiled net. Compilation happens here and never inside a
-    timing.
+    On the CPU, `compile` calls the compiled net. Whatever a first call does besides the work
+    happens here and never inside a timing.
     """
     net, note = fold(copy.deepcopy(model).eval())
     memory = torch.channels_last if variant.layout == "nhwc" else torch.contiguous_format
@@ -88,6 +90,7 @@ def prepare(
     x = x.to(dtype=DTYPES[cell.dtype])
     if variant.layout == "nhwc":
         net, x = net.to(memory_format=memory), x.to(memory_format=memory)
+    start = time.perf_counter()
     net = kernel.convert(net)
     run: Callable[[], Tensor] = lambda: net(x)  # noqa: E731 (rebound below)
     if variant.mode == "compile":
@@ -97,12 +100,12 @@ def prepare(
         tune = "max-autotune-no-cudagraphs" if cell.device == "cuda" else "default"
         compiled = torch.compile(net, mode=tune, dynamic=False)
         run = lambda: compiled(x)  # noqa: E731
-        start = time.perf_counter()
-        run()
-        note = "; ".join(filter(None, (note, f"first call {time.perf_counter() - start:.1f} s")))
-    if cell.device == "cuda" and variant.mode != "eager":
-        return replayed(run, Prepared(kernel.name, variant, digest, run, run, note=note))
-    return Prepared(kernel.name, variant, digest, run, run, note=note)
+    run()
+    if cell.device == "cuda":
+        torch.cuda.synchronize()
+    first = 1e3 * (time.perf_counter() - start)
+    eager = Prepared(kernel.name, variant, digest, run, run, note=note, first_ms=first)
+    return replayed(run, eager) if cell.device == "cuda" and variant.mode != "eager" else eager
 
 
 def replayed(run: Callable[[], Tensor], eager: Prepared) -> Prepared:
@@ -133,9 +136,7 @@ def replayed(run: Callable[[], Tensor], eager: Prepared) -> Prepared:
         torch.cuda.synchronize()
         return out
 
-    return Prepared(
-        eager.path, eager.variant, eager.digest, graph.replay, output, copies, eager.note
-    )
+    return replace(eager, call=graph.replay, output=output, copies=copies)
 
 
 def capture(run: Callable[[], Tensor], copies: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:

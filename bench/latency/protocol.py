@@ -26,10 +26,10 @@ from torch import nn
 from bench import env, kernels
 from bench.latency import candidate, machine, table, timing
 from bench.latency.baseline import Baseline
+from bench.latency.config import LatencyConfig
 from bench.latency.prepare import Cell
 from bench.latency.table import Row
 from bench.latency.trial import Setting, Target, Trial
-from bench.suite import LatencyConfig
 
 
 def measure(

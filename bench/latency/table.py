@@ -33,6 +33,10 @@ TYPES: dict[str, type] = {
     "p75_ms": float,
     "p95_ms": float,
     "min_ms": float,
+    "cold_ms": float,
+    "first_ms": float,
+    "peak_mb": float,
+    "energy_mj": float,
     "speedup": float,
     "speedup_low": float,
     "speedup_high": float,
@@ -63,7 +67,10 @@ IDENTITY = (
     "torch",
 )
 """Rows that agree in these measured the same thing; a run's or point's new name changes nothing."""
-MIDDLES = ("median_ms", "p5_ms", "p25_ms", "p75_ms", "p95_ms", "speedup")
+MIDDLES = (
+    "median_ms", "p5_ms", "p25_ms", "p75_ms", "p95_ms", "cold_ms", "first_ms", "energy_mj",
+    "speedup",
+)  # fmt: skip
 SEVERITY = ("ok", "unsupported", "unsteady", "failed")
 
 
@@ -147,7 +154,7 @@ def pooled(rows: list[Row]) -> Row:
         merged[name] = reduce(statistics.median, rows, name)
     for name in ("min_ms", "speedup_low", "load_before"):
         merged[name] = reduce(min, rows, name)
-    for name in ("speedup_high", "output_error", "load_after"):
+    for name in ("speedup_high", "output_error", "peak_mb", "load_after"):
         merged[name] = reduce(max, rows, name)
     merged["n"] = reduce(sum, rows, "n")
     return merged

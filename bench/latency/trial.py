@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from bench import env, kernels
 from bench.latency import machine, statistics, table, timing
+from bench.latency.config import LatencyConfig
 from bench.latency.contest import Contest, compete
+from bench.latency.extras import extras
 from bench.latency.gate import WrongOutput, gate
 from bench.latency.prepare import Cell, Prepared, Variant, inputs, prepare, variants, why
 from bench.latency.table import COLUMNS, Row
 from bench.spec import PROTOCOL
-from bench.suite import LatencyConfig
 
 TRIAL_CALLS = 5
 
@@ -148,7 +149,8 @@ class Trial:
             "against": against,
             **side.variant._asdict(),
         }
-        values |= (
-            statistics.summarise(contest.times[index]) | speed | machine.columns(*contest.states)
-        )
+        values |= statistics.summarise(contest.times[index]) | speed
+        values |= machine.columns(*contest.states)
+        timer = self.setting.time(self.cell.device)
+        values |= extras(side, self.cell, self.setting.config, timer)
         return self.blank(target, side.path, **values)
