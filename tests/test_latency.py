@@ -227,7 +227,7 @@ def test_cold_calls_and_the_first_one_have_columns_of_their_own():
     assert {row["cold_ms"] for row in warm} == {None}
     row = only(cold, path="masked_dense")
     assert row["cold_ms"] == row["median_ms"] == 1.6  # the scripted clock knows no caches
-    assert all(row["first_ms"] > 0 for row in [*warm, *cold])
+    assert all(row["first_ms"] > 0 for row in [*warm, *cold] if row["status"] == "ok")
     assert {row[name] for row in cold for name in ("peak_mb", "energy_mj")} == {None}
 
 
