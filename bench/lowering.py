@@ -29,11 +29,8 @@ def refusal(layer: nn.Module) -> str:
         if isinstance(layer.padding, str):
             return f"padding given as {layer.padding!r} is not implemented; give numbers"
     weight = layer.get_parameter("weight")
-    kept = int(weight.count_nonzero()) / weight.numel()
-    if kept > DENSEST:
-        return (
-            f"it keeps {100 * kept:.3g} % of its weights; above {100 * DENSEST:g} % it stays dense"
-        )
+    if int(weight.count_nonzero()) > DENSEST * weight.numel():
+        return f"it keeps more than {100 * DENSEST:g} % of its weights, so it stays dense"
     return ""
 
 

@@ -95,7 +95,7 @@ class Odd(nn.Linear):
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (pruned(nn.Conv2d(4, 4, 3), 0.51), "keeps 50.7 % of its weights"),
+        (pruned(nn.Conv2d(4, 4, 3), 0.51), "keeps more than 50 % of its weights"),
         (pruned(nn.Conv1d(4, 4, 3), 0.1), "Conv1d is no plain linear layer"),
         (pruned(nn.ConvTranspose2d(4, 4, 3), 0.1), "ConvTranspose2d is no plain"),
         (pruned(Odd(9, 9), 0.1), "Odd is no plain"),
@@ -172,7 +172,7 @@ def test_an_unpruned_net_comes_through_as_it_is(path):
     assert {n: type(m) for n, m in kernel.convert(net).named_modules()} == before
     able, reason = kernel.applies(net, net, "cpu", "fp32")
     assert not able
-    assert "keeps 100 % of its weights" in reason
+    assert "keeps more than 50 % of its weights" in reason
     for weight in prunable(net).values():
         weight.data *= torch.rand_like(weight) < 0.05
     assert kernel.applies(net, net, "cpu", "fp32") == (True, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -46,22 +46,25 @@ def run(
     """
     suite = Path(suite_folder)
     name = f"{slug(arch)}-{slug(dataset)}"
-    caches = [
-        suite / "latency" / ".measured" / f"{name}.{index}.csv" for index in range(config.restarts)
-    ]
-    if config.restarts == 1:
-        parts = [session(suite, dataset, arch, tuple(run_ids), config, caches[0])]
-    else:
-        # Each restart is a process of its own: allocator, autotuning, addresses are drawn anew.
-        context = multiprocessing.get_context("spawn")
-        parts = []
-        for cache in caches:
-            with ProcessPoolExecutor(1, mp_context=context) as process:
-                job = process.submit(session, suite, dataset, arch, tuple(run_ids), config, cache)
-                parts.append(job.result())
+    work = partial(session, suite, dataset, arch, tuple(run_ids), config)
     path = suite / "latency" / f"{name}.csv"
-    table.write(path, table.pool(parts))
+    table.write(path, restarted(work, path, config.restarts))
     return path
+
+
+def restarted(work: Callable[[Path], list[Row]], path: Path, restarts: int) -> list[Row]:
+    """The rows of `work`, called once for each restart with its own cache beside `path`; pooled.
+
+    Several restarts are processes of their own: allocator, autotuning, addresses are drawn anew.
+    """
+    caches = [path.parent / ".measured" / f"{path.stem}.{index}.csv" for index in range(restarts)]
+    if restarts == 1:
+        return work(caches[0])
+    context, parts = multiprocessing.get_context("spawn"), []
+    for cache in caches:
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            parts.append(process.submit(work, cache).result())
+    return table.pool(parts)
 
 
 def session(

@@ -1,0 +1,125 @@
+"""A campaign's config, and what it measures: subjects (nets, layers) and their pruned versions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pydantic import Field
+from torch import nn
+
+from bench import models, rng
+from bench.latency.config import LatencyConfig
+from bench.latency.trial import Target
+from bench.method import Density, make
+from bench.spec import Frozen, slug
+from bench.speed.shapes import LayerShape, shapes
+from bench.speed.still import left_by
+
+CLASSES = 1000
+KEPT = 16
+"""Nets that are held in memory while a subject is measured."""
+
+
+class Part(Frozen):
+    """Subjects of one kind, their versions, and how they are timed."""
+
+    of: tuple[str, ...] = Field(min_length=1, description="nets by name")
+    versions: dict[str, tuple[dict[str, Any], ...]] = Field(
+        description="method -> its parameters: what prunes, without training"
+    )
+    densities: tuple[Density, ...] = Field(min_length=1, description="of every version")
+    latency: LatencyConfig
+
+
+class Campaign(Frozen):
+    """The schema of the files in `bench/config/speed`."""
+
+    campaign: str = Field(pattern=r"^[a-z0-9_]+$", description="results go to results/<campaign>")
+    image: tuple[int, int, int] = Field((3, 224, 224), description="(C, H, W) of the nets' inputs")
+    layers: Part | None = Field(None, description="the distinct layers of the nets, one by one")
+    nets: Part | None = Field(None, description="whole nets")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A net or a layer: what is pruned and timed. `shape`: of one input."""
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    part: Part
+    layer: LayerShape | None = None
+
+    def dense(self) -> nn.Module:
+        """The unpruned subject, with weights that depend on its name alone."""
+        with rng.forked("speed", self.name):
+            if self.layer is not None:
+                return nn.Sequential(self.layer.build()).eval()
+            channels, high, wide = self.shape
+            return models.build(self.name, (channels, high, wide), CLASSES).eval()
+
+    @property
+    def versions(self) -> dict[str, Callable[[], nn.Module]]:
+        """Label (`random(pattern=channel)@0.1`) -> what makes that version."""
+        found: dict[str, Callable[[], nn.Module]] = {}
+        for method, settings in self.part.versions.items():
+            for params in settings:
+                said = ", ".join(f"{key}={value}" for key, value in params.items())
+                for density in self.part.densities:
+                    label = method + (f"({said})" if said else "") + f"@{density:g}"
+                    made = make(method, {**params, "density": density})
+                    found[label] = partial(self._pruned, made)
+        return found
+
+    def _pruned(self, method: Any) -> nn.Module:
+        return left_by(method, self.dense(), self.shape)
+
+    def target(self, label: str) -> Target:
+        """A version, or `dense`, under the name that the protocol knows it by."""
+        said = f"{self.kind} {self.name} {self.shape} {label}"
+        return Target(label, 0, hashlib.sha256(said.encode()).hexdigest(), Path(label))
+
+    def loader(self) -> Callable[[Path], nn.Module]:
+        """Makes the net that a target's folder stands for; the last ones are kept."""
+        makers = self.versions | {"dense": self.dense}
+
+        @lru_cache(KEPT)
+        def load(folder: Path) -> nn.Module:
+            with torch.inference_mode(False):  # which the protocol runs in; surgery needs gradients
+                return makers[str(folder)]()
+
+        return load
+
+
+def read(path: Path) -> Campaign:
+    """The validated campaign in a YAML file."""
+    return Campaign.model_validate(yaml.safe_load(path.read_text()))
+
+
+def subjects(campaign: Campaign) -> dict[str, Subject]:
+    """By the name of their file; a layer that several nets share stands there once."""
+    found: dict[str, Subject] = {}
+    for net in campaign.layers.of if campaign.layers else ():
+        for layer in net_layers(net, campaign.image):
+            assert campaign.layers
+            found.setdefault(
+                layer.name, Subject("layers", layer.name, layer.inputs, campaign.layers, layer)
+            )
+    for net in campaign.nets.of if campaign.nets else ():
+        assert campaign.nets
+        found[slug(net)] = Subject("nets", net, campaign.image, campaign.nets)
+    return found
+
+
+@lru_cache
+def net_layers(net: str, image: tuple[int, int, int]) -> dict[LayerShape, int]:
+    """The distinct layers of a net by name, and how often each runs."""
+    with torch.no_grad():
+        return shapes(models.build(net, image, CLASSES), image)
