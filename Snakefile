@@ -198,3 +198,8 @@ rule publish:
         "copy the small tables of {SUITE} to results/published/{params.tag}"
     shell:
         "python -m bench publish {params.suite} {params.tag:q} 2> {log} || {{ cat {log} >&2; exit 1; }}"
+
+
+if "campaign" in config:  # latency of untrained nets and layers, on every path
+
+    include: "bench/speed/rules.smk"

@@ -91,6 +91,14 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
         (["--dataset"], {"required": True, "help": "data set"}),
     ]),
     ("kernels", "list the execution paths", "kernels", []),
+    ("speed", "which zeros pay where: time untrained nets and layers, all paths", "speed", [
+        (["campaign"], {"help": "bench/config/speed/<name>.yaml, or path of one"}),
+        (["--step"], {
+            "choices": ["ceilings", "subject", "tables", "list"],
+            "help": "only the machine's ceilings, one subject, the tables, or a list of subjects",
+        }),
+        (["--subject"], {"help": "with --step subject: which net or layer"}),
+    ]),
     ("collect", "gather all records into tidy tables", "collect", [PLAN]),
     ("track", "mirror all records in MLflow", "track", [
         PLAN,

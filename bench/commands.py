@@ -135,6 +135,17 @@ def kernels() -> None:
         print(f"{name:16s} {where:30s} {(about or '').strip().splitlines()[0]}")
 
 
+def speed(campaign: str, step: str | None, subject: str | None) -> None:
+    """Time untrained nets and layers, pruned in every pattern, on all paths; write results/<name>.
+
+    What is measured already is left alone. Nothing else should run on the machine.
+    """
+    from bench.speed.run import run
+
+    for line in run(campaign, RESULTS, step, subject):
+        print(line, flush=True)
+
+
 def collect(plan: str) -> None:
     """Gather the records of the plan's runs into tidy tables (parquet and CSV)."""
     from bench.collect import collect as gather

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Control = Literal["random", "magnitude"]
+Parsed = TypeVar("Parsed", bound=Frozen)
 
 
 class Task(Frozen):
@@ -87,14 +88,17 @@ def read(path: str | Path) -> Config:
 
     `ConfigError` names the file, the key and what is allowed.
     """
-    path = Path(path)
+    return validate(load_yaml(path), str(path))
+
+
+def load_yaml(path: str | Path) -> Any:
+    """What a YAML file holds; `ConfigError` if it cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text())
+        return yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from None
-    return validate(content, str(path))
 
 
 def validate(content: Any, source: str) -> Config:
@@ -102,21 +106,28 @@ def validate(content: Any, source: str) -> Config:
 
     Every value is checked, down to each method's parameters.
     """
-    try:
-        config = Config.model_validate(content)
-    except ValidationError as error:
-        # an item that is refused also shortens its list: one fault, one message
-        told = [e for e in error.errors() if e["type"] != "too_short" or not e["input"]]
-        raise ConfigError("\n".join(f"{source}: {_sentence(item)}" for item in told)) from None
+    config = parse(Config, content, source, Task, Recipe, LatencyConfig)
     check(config, source)
     return config
 
 
-def _sentence(error: Any) -> str:
+def parse(kind: type[Parsed], content: Any, source: str, *parts: type[Frozen]) -> Parsed:
+    """`content` as a `kind`, whose parts have these types; `ConfigError` says what is wrong."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        # an item that is refused also shortens its list: one fault, one message
+        told = [e for e in error.errors() if e["type"] != "too_short" or not e["input"]]
+        known: list[type[Frozen]] = [kind, *parts]
+        keys = {key for part in known for key in part.model_fields}
+        said = "\n".join(f"{source}: {_sentence(item, keys)}" for item in told)
+        raise ConfigError(said) from None
+
+
+def _sentence(error: Any, keys: set[str]) -> str:
     where = ".".join(str(part) for part in error["loc"]) or "(top level)"
     if error["type"] == "extra_forbidden":
-        known = {key for part in (Config, Task, Recipe, LatencyConfig) for key in part.model_fields}
-        close = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+        close = difflib.get_close_matches(str(error["loc"][-1]), keys, 1)
         return f"{where}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
     return f"{where}: {error['msg']}" + (
         "" if error["type"] == "missing" else f", not {error.get('input')!r}"
@@ -159,7 +170,7 @@ def check(config: Config, source: str) -> None:
             try:
                 recipe(task, key)
             except ValidationError as error:
-                sentence = _sentence(error.errors()[0])
+                sentence = _sentence(error.errors()[0], set(Recipe.model_fields))
                 raise ConfigError(f"{source}: tasks.{t}.{key}.{sentence}") from None
     built = nets(config, source)
     for name, index, params in variants(config):

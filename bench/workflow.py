@@ -127,13 +127,28 @@ def plan(config: dict[str, Any]) -> WorkflowPlan:
     A config that cannot be run ends Snakemake with a message, before any job.
     """
     try:
-        if unknown := set(config) - {"suite"}:
+        if unknown := set(config) - {"suite", "campaign"}:
             raise ConfigError(
                 f"--config {', '.join(sorted(unknown))}: "
-                "only suite=NAME or suite=path/to/config.yaml is known here"
+                "only suite= and campaign= are known here, each with a name or path/to/config.yaml"
             )
         path = find(str(config.get("suite", "quick")))
         made = expand(read(path))
     except ConfigError as error:
         sys.exit(f"error: {error}")
     return WorkflowPlan(made.config, made.runs, made.needs, str(path))
+
+
+def campaign(config: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """The folder of the campaign that `--config campaign=` names; its subjects' settings as JSON.
+
+    One that cannot be read ends Snakemake with a message.
+    """
+    from bench.speed import campaign as campaigns
+
+    try:
+        made = campaigns.read(campaigns.find(str(config["campaign"])))
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    settings = {n: one.part.model_dump_json() for n, one in campaigns.subjects(made).items()}
+    return f"results/{made.campaign}", settings

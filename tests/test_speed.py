@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 from torch import nn
 
-from bench import models
-from bench.latency import table
+from bench import kernels, models
+from bench.__main__ import main
+from bench.latency import table as latency_table
 from bench.latency.prepare import Cell
 from bench.measure import macs
 from bench.method import make
 from bench.speed import run
-from bench.speed.campaign import Campaign, subjects
+from bench.speed.campaign import FOLDER, Campaign, read, subjects
 from bench.speed.roofline import Ceilings, ceilings, floor, places, work
 from bench.speed.shapes import LayerShape, shapes
 from bench.speed.still import left_by
+from bench.speed.table import crossover, crossovers, tidy, write
 from bench.surgery import prunable
 
 IMAGE, CHANNEL = (3, 32, 32), "random(pattern=channel)"
@@ -134,8 +138,9 @@ def test_the_same_subject_is_the_same_net_in_every_process():
 
 
 def test_a_subject_is_measured_resumed_and_has_its_controls(tmp_path):
-    path = run.run(CAMPAIGN, "resnet8", tmp_path)
-    rows = pd.DataFrame(table.read(path))
+    run.limits(CAMPAIGN, tmp_path)
+    path = run.measured(CAMPAIGN, "resnet8", tmp_path)
+    rows = pd.DataFrame(latency_table.read(path))
     labels = {f"{v}@{d}" for v in ("random", CHANNEL, "tensor_cnn") for d in (0.2, 0.6)}
     assert set(rows["run"]) == {"dense", *labels}
     assert set(rows["dataset"]) == {"nets"}
@@ -155,7 +160,7 @@ def test_a_subject_is_measured_resumed_and_has_its_controls(tmp_path):
     assert "keeps more than 50 % of its weights" in reasons["random@0.6", "embedding_bag"]
     assert "64000 of 140720 weights stay dense" in reasons["tensor_cnn@0.2", "dense"]
     settled = timed[timed["status"] == "ok"]
-    again = pd.DataFrame(table.read(run.run(CAMPAIGN, "resnet8", tmp_path)))
+    again = pd.DataFrame(latency_table.read(run.measured(CAMPAIGN, "resnet8", tmp_path)))
     kept = again.merge(settled, on=["run", "path", "mode", "layout", "median_ms"])
     if (timed["status"] == "ok").all():  # else the machine was crowded, and all is measured again
         assert len(kept) == len(settled)
@@ -167,3 +172,101 @@ def test_ceilings_are_written_for_every_condition(tmp_path, monkeypatch):
     assert found.to_dict("records") == [
         {"device": "cpu", "dtype": "fp32", "threads": 1, "flops": 1e9, "bandwidth": 1e10}
     ]
+
+
+# --- what is read off the rows
+
+
+@pytest.mark.parametrize(
+    ("speedups", "density", "verdict"),
+    [
+        ([8, 4, 2, 0.5], 0.05 * 2**0.5, "found"),  # 2 at 5 %, 0.5 at 10 %: half way in logarithms
+        ([8, 4, 2, 1.5], math.nan, "always"),
+        ([0.9, 0.8, 0.7, 0.6], math.nan, "never"),
+        ([0.9, 1.2, 0.7, 0.6], math.nan, "never"),  # a bump does not make a path worth its while
+        ([4, 0.5, 2, 0.5], 0.0125 * 2 ** (2 / 3), "found"),
+    ],
+)
+def test_a_crossover_lies_where_a_power_law_says(speedups, density, verdict):
+    densities = [0.0125, 0.025, 0.05, 0.1]
+    found = crossover(densities[::-1], speedups[::-1])
+    assert found.verdict == verdict
+    assert found.density == pytest.approx(density, nan_ok=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A campaign on one layer, measured for real."""
+    path = tmp_path_factory.mktemp("speed")
+    run.limits(CAMPAIGN, path)
+    run.measured(CAMPAIGN, "conv3x3-16-16-32", path)
+    run.measured(CAMPAIGN, "resnet8", path)
+    return path
+
+
+def test_a_campaigns_table_joins_times_with_what_is_left_of_a_version(folder):
+    table = tidy(folder)
+    layer = table[(table["dataset"] == "layers") & (table["role"] == "candidate")]
+    assert set(layer["version"]) == {"random"}
+    assert layer["asked"].tolist() == pytest.approx(layer["density"].tolist(), rel=0.02)
+    assert layer["theory"].tolist() == pytest.approx((1 / layer["density"]).tolist(), rel=1e-6)
+    timed = layer[layer["median_ms"].notna()]
+    assert (timed["of_floor"] == timed["floor_ms"] / timed["median_ms"]).all()
+    assert (table.loc[table["run"] == "dense", "theory"] == 1).all()
+    removed = table[(table["run"] == f"{CHANNEL}@0.2") & (table["path"] == "dense")].iloc[0]
+    assert removed["theory"] > 5  # channels go on both sides
+    crossed = crossovers(table)
+    assert set(crossed["path"]) <= {"embedding_bag"}
+
+
+def test_a_campaigns_tables_show_every_layer_and_net(folder):
+    write(folder)
+    text = {name: (folder / "tables" / f"{name}.md").read_text() for name in TABLES}
+    settled = tidy(folder).query("role == 'baseline' and status == 'ok'")
+    for name in {"conv3x3-16-16-32", "resnet8"} & set(settled["arch"]):
+        assert name in text["layers"] + text["nets"]
+    if "resnet8" in set(settled["arch"]):
+        assert "| random(pattern=channel) | 0.2 |" in text["nets"]
+    assert "| A/A pair | dense |" in text["controls"]
+    assert "| through a path | embedding_bag |" in text["controls"]
+
+
+TABLES = ("layers", "nets", "controls")
+
+
+def test_the_command_does_a_campaign_step_by_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = CAMPAIGN.model_dump(mode="json", exclude_none=True)
+    small["layers"]["of"], small["nets"]["of"] = ["resnet8"], ["lenet5"]
+    small["nets"]["versions"] = {"random": [{}]}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
+    assert main(["speed", "small.yaml", "--step", "list"]) == 0
+    listed = capsys.readouterr().out.split()
+    assert listed[-1] == "lenet5"
+    assert main(["speed", "small.yaml", "--step", "subject", "--subject", "resnet9"]) == 1
+    assert "no subject 'resnet9'" in capsys.readouterr().err
+    for step in (["ceilings"], ["subject", "--subject", listed[0]], ["tables"]):
+        assert main(["speed", "small.yaml", "--step", *step]) == 0
+    written = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.csv")}
+    assert written >= {
+        "results/try/ceilings.csv",
+        f"results/try/latency/{listed[0]}.csv",
+        f"results/try/versions/{listed[0]}.csv",
+        "results/try/tables/speed.csv",
+    }
+    small["nets"]["densitys"] = [0.1]
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(small))
+    assert main(["speed", "wrong.yaml", "--step", "list"]) == 1
+    assert "nets.densitys: unknown key; did you mean 'densities'?" in capsys.readouterr().err
+
+
+def test_the_campaigns_that_are_there_can_be_read():
+    for file in FOLDER.glob("*.yaml"):
+        campaign = read(file)
+        assert campaign.campaign == file.stem
+        for part in filter(None, (campaign.layers, campaign.nets)):
+            for path in part.latency.paths:
+                kernels.load(path)
+            for method, settings in part.versions.items():
+                for params in settings:
+                    make(method, {**params, "density": part.densities[0]})

@@ -222,13 +222,51 @@ def test_a_failed_job_keeps_its_log_and_leaves_no_output(tmp_path: Path) -> None
     assert not (suite / "batches").exists() or not list((suite / "batches").iterdir())
 
 
-def test_lint_asks_for_nothing_but_an_environment() -> None:
+@pytest.mark.parametrize("more", [(), ("--config", "campaign=cpu")])
+def test_lint_asks_for_nothing_but_an_environment(more: tuple[str, ...]) -> None:
     lint = subprocess.run(
-        [str(Path(sys.executable).with_name("snakemake")), "--lint"],
+        [str(Path(sys.executable).with_name("snakemake")), "--lint", *more],
         env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     complaints = set(re.findall(r"^    \* (.+)$", lint.stdout + lint.stderr, re.MULTILINE))
     assert complaints <= {"Specify a conda environment or container for each rule.:"}
+
+
+CAMPAIGN = """\
+campaign: small
+image: [1, 16, 16]
+nets:
+  of: [lenet5]
+  versions: {random: [{}]}
+  densities: [0.1]
+  latency: {devices: [cpu], dtypes: [fp32], threads: [1], batch_sizes: [1], seconds_per_cell: 0.02,
+    paths: [dense, embedding_bag]}
+"""
+
+
+def test_a_campaign_of_latencies_runs_and_a_second_call_finds_nothing_to_do(tmp_path) -> None:
+    file, suite = tmp_path / "small.yaml", tmp_path / "smoke.yaml"
+    file.write_text(CAMPAIGN)
+    suite.write_text(CONFIG)
+
+    def call() -> subprocess.CompletedProcess[str]:
+        started = command(tmp_path, suite, "speed")
+        return subprocess.run(
+            [*started, f"campaign={file}"],
+            env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+
+    first = call()
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "results" / "small"
+    table = pd.read_csv(folder / "tables" / "speed.csv")
+    assert {"dense", "embedding_bag"} <= set(table["path"])
+    assert "| random | 0.1 |" in (folder / "tables" / "nets.md").read_text()
+    assert "Nothing to be done" in call().stderr
+    file.write_text(CAMPAIGN.replace("lenet5", "lenet6"))
+    refused = call()
+    assert refused.returncode != 0
+    assert "lenet6" in refused.stderr
 
 
 def test_the_workflow_knows_every_table_and_figure_and_each_has_a_caption() -> None:

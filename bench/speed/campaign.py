@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import Field
 from torch import nn
 
@@ -21,7 +20,9 @@ from bench.method import Density, make
 from bench.spec import Frozen, slug
 from bench.speed.shapes import LayerShape, shapes
 from bench.speed.still import left_by
+from bench.suite import ConfigError, load_yaml, parse
 
+FOLDER = Path(__file__).parents[1] / "config" / "speed"
 CLASSES = 1000
 KEPT = 16
 """Nets that are held in memory while a subject is measured."""
@@ -98,9 +99,19 @@ class Subject:
         return load
 
 
+def find(name: str) -> Path:
+    """The file of a campaign's name, or of a path to one; `ConfigError` if there is none."""
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    known = {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
+    if name not in known:
+        raise ConfigError(f"no campaign {name!r}; there are: {', '.join(known)}, or a path")
+    return known[name]
+
+
 def read(path: Path) -> Campaign:
-    """The validated campaign in a YAML file."""
-    return Campaign.model_validate(yaml.safe_load(path.read_text()))
+    """The validated campaign in a YAML file; `ConfigError` names the file and the key."""
+    return parse(Campaign, load_yaml(path), str(path), Part, LatencyConfig)
 
 
 def subjects(campaign: Campaign) -> dict[str, Subject]:

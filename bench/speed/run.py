@@ -3,26 +3,54 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.latency import job, machine, table
 from bench.latency.protocol import cells, measure
 from bench.latency.table import Row
-from bench.speed.campaign import Campaign, subjects
-from bench.speed.roofline import ceilings
+from bench.measure import cost
+from bench.speed.campaign import Campaign, find, read, subjects
+from bench.speed.roofline import Ceilings, ceilings, floor
+from bench.speed.table import write
+from bench.suite import ConfigError
+from bench.surgery.allocation import AllocationError
+from bench.surgery.patterns import PatternError
+from bench.surgery.probe import SurgeryError
 
-CEILINGS = ("device", "dtype", "threads", "flops", "bandwidth")
+COUNTED = ("density", "macs", "effective_macs", "bits")
 
 
-def run(campaign: Campaign, name: str, folder: Path) -> Path:
+def run(name: str, results: Path, step: str | None, subject: str | None) -> Iterator[str]:
+    """Do a campaign, or one `step` of it (see the command line); yields what to tell.
+
+    Raises `ConfigError` for an unknown campaign or subject.
+    """
+    campaign = read(find(name))
+    folder, every = results / campaign.campaign, subjects(campaign)
+    if step == "subject" and subject not in every:
+        raise ConfigError(f"no subject {subject!r} in campaign {name}; --step list shows them")
+    if step == "list":
+        yield from every
+    if step in (None, "ceilings"):
+        yield str(limits(campaign, folder))
+    for one in every if step is None else [str(subject)] if step == "subject" else []:
+        yield str(measured(campaign, one, folder))
+    if step in (None, "tables"):
+        yield from map(str, write(folder))
+
+
+def measured(campaign: Campaign, name: str, folder: Path) -> Path:
     """Time the subject `name`, every version on every path; write `latency/<name>.csv`.
 
-    As in a suite (`bench.latency.job`), a killed call goes on where it was.
+    And count its versions. As in a suite (`bench.latency.job`), a killed call goes on where it was.
     """
     config = subjects(campaign)[name].part.latency
     path = folder / "latency" / f"{name}.csv"
+    facts(campaign, name, folder)
     table.write(path, job.restarted(partial(session, campaign, name), path, config.restarts))
     return path
 
@@ -46,19 +74,63 @@ def session(campaign: Campaign, name: str, cache: Path) -> list[Row]:
     return rows
 
 
+def facts(campaign: Campaign, name: str, folder: Path) -> Path:
+    """Count every version of a subject, and the floors of a layer; write `versions/<name>.csv`.
+
+    A row per version and condition. Needs `ceilings.csv` (see `limits`). Versions that cannot be
+    made have no row: the latency table has the reason.
+    """
+    subject, known = subjects(campaign)[name], ceilings_of(folder)
+    load, rows = subject.loader(), []
+    dense = subject.dense()
+    for label in ("dense", *subject.versions):
+        try:
+            counted = cost(load(Path(label)), dense, subject.shape, 0)[0]
+        except (PatternError, SurgeryError, AllocationError):
+            continue
+        row = {"run": label} | {
+            n: counted[n] for n in ("density", "macs", "effective_macs", "bits")
+        }
+        for cell in cells(subject.part.latency):
+            limit = known[cell.device, cell.dtype, cell.threads]
+            least = subject.layer and floor(subject.layer, cell, counted["density"], limit)
+            rows.append(
+                row
+                | {"dtype": cell.dtype, "batch": cell.batch, "threads": cell.threads}
+                | {"floor_ms": least and least.ms, "bound": least and least.bound}
+            )
+    return _write(folder / "versions" / f"{name}.csv", rows)
+
+
+def ceilings_of(folder: Path) -> dict[tuple[str, str, int], Ceilings]:
+    """What `limits` wrote, by device, dtype and threads."""
+    with (folder / "ceilings.csv").open(newline="", encoding="utf-8") as stream:
+        return {
+            (row["device"], row["dtype"], int(row["threads"])): Ceilings(
+                float(row["flops"]), float(row["bandwidth"])
+            )
+            for row in csv.DictReader(stream)
+        }
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: table.shown(value) for key, value in row.items()} for row in rows)
+    return path
+
+
 def limits(campaign: Campaign, folder: Path) -> Path:
     """Measure the ceilings of every device, dtype and thread count; write `ceilings.csv`."""
-    found: dict[tuple[str, str, int], list[float]] = {}
+    found: dict[tuple[str, str, int], Ceilings] = {}
     for part in filter(None, (campaign.layers, campaign.nets)):
         for cell in cells(part.latency):
             key = (cell.device, cell.dtype, cell.threads)
             if key not in found:
                 with machine.pinned(cell.device, cell.threads):
-                    found[key] = list(asdict(ceilings(cell)).values())
-    path = folder / "ceilings.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(CEILINGS)
-        writer.writerows([*key, *(f"{value:.6g}" for value in own)] for key, own in found.items())
-    return path
+                    found[key] = ceilings(cell)
+    names = ("device", "dtype", "threads")
+    rows = [dict(zip(names, key, strict=True)) | asdict(own) for key, own in found.items()]
+    return _write(folder / "ceilings.csv", rows)
