@@ -160,3 +160,21 @@ def test_a_band_holds_the_interval_of_the_seeds_and_the_line_their_mean():
     assert lines(axes)["one"].tolist() == [pytest.approx([1, 0.6]), pytest.approx([0.4, 0.3])]
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == pytest.approx(0.6 + 12.706 * 0.1, abs=1e-3)  # t of 1 degree, 97.5 %
+
+
+def test_patterns_of_kernels_and_the_oracle_are_drawn_where_they_were_measured(
+    tmp_path, monkeypatch
+):
+    """What the methods' defaults leave out: panels that are empty otherwise."""
+    more = {"privacy_admm": [{"pattern": "kernel", "library": 4}], "taylor": [{"oracle": 8}]}
+    folder = tables(tmp_path, "resnet8", more, seeds=[0], densities=[0.3])
+    drawn = {}
+    monkeypatch.setattr(style, "save", lambda made, out, name: drawn.update({name: made}) or [])
+    for name in ("kernel_library", "taylor"):
+        figures.draw(name, folder, tmp_path)
+    images = drawn["kernel_library"].axes[1].get_images()
+    assert len(images) == 4
+    assert all(image.get_array().shape == (3, 3) for image in images)
+    assert {int(image.get_array().sum()) for image in images} == {4}
+    points = drawn["taylor"].axes[1].get_lines()[0]
+    assert 0 < len(points.get_xdata()) <= 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def patterns(axes: Axes, library: pd.DataFrame) -> None:
         zip(library["places"], library["kernels"], strict=True)
     ):
         grid = np.zeros(9)
-        grid[[int(place) for place in str(places).split()]] = 1
+        grid[[int(place) for place in json.loads(places).split()]] = 1
         across, down = order % 4, order // 4
         left, top = 4 * across, -5 * down
         axes.imshow(

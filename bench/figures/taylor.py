@@ -47,4 +47,5 @@ def agreement(axes: Axes, probes: pd.DataFrame) -> None:
     axes.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
     ranks = [np.argsort(np.argsort(v)) for v in (true, estimate)]
     linear, rank = np.corrcoef(true, estimate)[0, 1], np.corrcoef(ranks[0], ranks[1])[0, 1]
-    axes.set_title(f"correlation {linear:.2f}, of ranks {rank:.2f}, n = {len(true)}", loc="left")
+    said = f"correlation {linear:.2f},\nof ranks {rank:.2f}, n = {len(true)}"
+    axes.text(0.03, 0.97, said, va="top", transform=axes.transAxes)
