@@ -9,13 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench import kernels
 from bench.latency import job, machine, table
+from bench.latency.prepare import Cell, inputs
 from bench.latency.protocol import cells, measure
 from bench.latency.table import Row
 from bench.measure import cost
-from bench.speed.campaign import Campaign, find, read, subjects
+from bench.spec import slug
+from bench.speed.campaign import Campaign, Subject, find, read, subjects
+from bench.speed.diagnosis import diagnose, sentence
 from bench.speed.roofline import Ceilings, ceilings, floor
-from bench.speed.table import write
+from bench.speed.table import DENSE, write
 from bench.suite import ConfigError
 from bench.surgery.allocation import AllocationError
 from bench.surgery.patterns import PatternError
@@ -48,10 +52,14 @@ def measured(campaign: Campaign, name: str, folder: Path) -> Path:
 
     And count its versions. As in a suite (`bench.latency.job`), a killed call goes on where it was.
     """
-    config = subjects(campaign)[name].part.latency
+    subject = subjects(campaign)[name]
     path = folder / "latency" / f"{name}.csv"
     facts(campaign, name, folder)
-    table.write(path, job.restarted(partial(session, campaign, name), path, config.restarts))
+    work = partial(session, campaign, name)
+    rows = job.restarted(work, path, subject.part.latency.restarts)
+    if subject.kind == "nets":
+        explain(subject, rows, folder)
+    table.write(path, rows)
     return path
 
 
@@ -100,6 +108,36 @@ def facts(campaign: Campaign, name: str, folder: Path) -> Path:
                 | {"floor_ms": least and least.ms, "bound": least and least.bound}
             )
     return _write(folder / "versions" / f"{name}.csv", rows)
+
+
+def explain(subject: Subject, rows: list[Row], folder: Path) -> None:
+    """Write `diagnosis/<subject>.csv`: the layers of each version on each path, on the CPU.
+
+    And `reasons/<subject>.csv`: a sentence for each row that reaches less than half of its theory.
+    """
+    known, load, dense = ceilings_of(folder), subject.loader(), subject.dense()
+    diagnosed, reasons = [], []
+    for row in rows:
+        if row["role"] != "candidate" or row["status"] != "ok" or row["device"] != "cpu":
+            continue
+        label = {name: row[name] for name in ("run", "path", "dtype", "batch", "threads")}
+        model, path = load(Path(row["run"])), kernels.load(row["path"])
+        if path.name in DENSE:
+            reasons.append(label | {"why": f"{path.name} multiplies zeros like any number"})
+            continue
+        cell = Cell("cpu", row["dtype"], row["batch"], row["threads"])
+        with machine.pinned("cpu", cell.threads):
+            layers = diagnose(
+                dense, model, path, cell, row["layout"], inputs(subject.shape, cell),
+                known["cpu", cell.dtype, cell.threads],
+            )  # fmt: skip
+        diagnosed += [label | asdict(layer) for layer in layers]
+        theory = 1 / sum(layer.share * layer.left for layer in layers)
+        said = sentence(layers, row["speedup"] * row["median_ms"], row["median_ms"], theory)
+        reasons += [label | {"why": said}] * bool(said)
+    for kind, own in (("diagnosis", diagnosed), ("reasons", reasons)):
+        if own:
+            _write(folder / kind / f"{slug(subject.name)}.csv", own)
 
 
 def ceilings_of(folder: Path) -> dict[tuple[str, str, int], Ceilings]:

@@ -57,17 +57,31 @@ class LayerShape:
 def shapes(model: nn.Module, shape: tuple[int, ...]) -> dict[LayerShape, int]:
     """Each distinct plain layer that a forward pass runs, and how often; in the order of the net.
 
-    `shape`: of one input (C, H, W). A bias counts as there, since deployment folds a norm into it.
-    Layers of other kinds (grouped or not, transposed, recurrent) that are no `nn.Linear` or
-    `nn.Conv2d` are left out, as are linear layers that are never called as such.
+    See `calls` for `shape` and what is left out.
     """
     found: dict[LayerShape, int] = {}
+    for _, layer in calls(model, shape):
+        found[layer] = found.get(layer, 0) + 1
+    return found
 
-    def seen(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        own = _shape(layer, tuple(args[0].shape[1:]))
-        found[own] = found.get(own, 0) + 1
 
-    hooks = [m.register_forward_pre_hook(seen) for m in model.modules() if type(m) in KINDS]
+def calls(model: nn.Module, shape: tuple[int, ...]) -> list[tuple[str, LayerShape]]:
+    """The plain layers that a forward pass runs, by name, in order; twice where called twice.
+
+    `shape`: of one input (C, H, W). A bias counts as there, since deployment folds a norm into it.
+    Layers that are no `nn.Linear` or `nn.Conv2d` are left out, as are linear layers that are never
+    called as such (attention's input projections, in some nets).
+    """
+    found: list[tuple[str, LayerShape]] = []
+
+    def seen(name: str, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        found.append((name, _shape(layer, tuple(args[0].shape[1:]))))
+
+    hooks = [
+        module.register_forward_pre_hook(partial(seen, name))
+        for name, module in model.named_modules()
+        if type(module) in KINDS
+    ]
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, *shape))

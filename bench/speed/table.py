@@ -33,8 +33,9 @@ def tidy(folder: Path) -> pd.DataFrame:
     """All rows of a campaign's folder, each with what is known of its version.
 
     `version` and `asked` (the density) from its label, `density`, `macs`, `effective_macs` and
-    `bits` as counted on the version, `theory` (multiply-adds of the dense one over those left), and
-    for layers `floor_ms`, `bound` and `of_floor` = `floor_ms` / `median_ms`.
+    `bits` as counted on the version, `theory` (multiply-adds of the dense one over those left),
+    `why` a net reaches less than half of it, and for layers `floor_ms`, `bound` and `of_floor` =
+    `floor_ms` / `median_ms`.
     """
     import pandas as pd
 
@@ -43,7 +44,11 @@ def tidy(folder: Path) -> pd.DataFrame:
         facts = pd.read_csv(folder / "versions" / path.name)
         rows = pd.read_csv(path).merge(facts, on=["run", "dtype", "batch", "threads"], how="left")
         whole = facts.loc[facts["run"] == "dense", "macs"].iloc[0]
-        parts.append(rows.assign(theory=whole / rows["effective_macs"]))
+        rows = rows.assign(theory=whole / rows["effective_macs"], why=None)
+        if (reasons := folder / "reasons" / path.name).is_file():
+            keys = ["run", "path", "dtype", "batch", "threads"]
+            rows = rows.drop(columns="why").merge(pd.read_csv(reasons), on=keys, how="left")
+        parts.append(rows)
     found = pd.concat(parts, ignore_index=True)
     found["of_floor"] = found["floor_ms"] / found["median_ms"]
     label = found["run"].str.rsplit("@", n=1)
@@ -164,16 +169,20 @@ def nets(table: pd.DataFrame) -> list[Block]:
                 best, rest = order[0], order[1:]
                 low, gain, high = (f"{best[f'speedup{end}']:.2f}" for end in ("_low", "", "_high"))
                 others = ", ".join(f"{way['path']} {way['speedup']:.2f}" for way in rest)
+                why = best["why"] if best["speedup"] < best["theory"] / 2 else None
                 rows.append(
                     (
                         *line(version, f"{asked:g}", f"{best['theory']:.2f}"),
                         Cell(f"{gain} [{low}, {high}]", bool(best["speedup_low"] > WIN)),
-                        *line(f"{best['median_ms']:.3g}", best["path"], others),
+                        *line(f"{best['median_ms']:.3g}", best["path"], others, why),
                     )
                 )
             title = f"{arch}: dense {dense['median_ms']:.3g} ms, {dense['path']}"
             sections.append((title, tuple(rows)))
-        header = ("version", "density", "theory", "measured", "ms", "fastest path", "other paths")
+        header = (
+            "version", "density", "theory", "measured", "ms", "fastest path", "other paths",
+            "why below half of theory",
+        )  # fmt: skip
         notes = (
             "theory: multiply-adds of the dense net over those left. measured: times faster than "
             f"the fastest dense net, with its 95 % interval; bold: that is above {WIN}.",
@@ -195,9 +204,7 @@ def controls(table: pd.DataFrame) -> list[Block]:
                 line(kind, path, len(part), len(steady), f"{steady.median():.3f}", low, high)
             )
     header = ("control", "path", "measured", "steady", "median", "least", "largest")
-    note = (
-        "An unpruned net or layer against itself; 1.000 is right. Unsteady ones are used nowhere."
-    )
+    note = "An unpruned net or layer against itself; 1.000 is right. Unsteady ones are not used."
     return [Block("Negative controls", header, (("", tuple(rows)),), (note,))]
 
 

@@ -1,0 +1,162 @@
+"""Why a pruned net is not as fast as its multiply-adds say: its layers, and a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bench.kernels import Kernel
+from bench.latency.prepare import DTYPES, Cell
+from bench.speed.clock import clock, operators, ready
+from bench.speed.roofline import Ceilings, floor, work
+from bench.speed.shapes import calls
+
+UNITS = 8
+"""Channels that vector and tensor units take at once: other counts are padded."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the unpruned net, and what stands for it in a pruned one on some path.
+
+    `exploits`: whether its zeros are exploited, or it is smaller; else `reason`. `operators`: what
+    took longest inside. `share`: of the dense net's multiply-adds; `left`: those that are left,
+    over the dense layer's. `aligned`: its channels are multiples of 8. Times: ms of a batch.
+    """
+
+    name: str
+    exploits: bool
+    reason: str
+    operators: str
+    share: float
+    left: float
+    aligned: bool
+    dense_ms: float
+    ms: float
+    floor_ms: float
+
+
+class Part(NamedTuple):
+    """What is left of a layer: multiply-adds of a sample, least ms of a batch, channels."""
+
+    work: float
+    floor_ms: float
+    channels: tuple[int, ...]
+
+
+def diagnose(
+    dense: nn.Module,
+    model: nn.Module,
+    path: Kernel,
+    cell: Cell,
+    layout: str,
+    x: Tensor,
+    limits: Ceilings,
+) -> list[Layer]:
+    """The layers of `dense` (unpruned) and `model` (pruned) on `path`, timed one by one, eagerly.
+
+    `x`: (batch, ...), fp32. On the CPU only: its clock sees a GPU's launches, not its work.
+    """
+    shape = tuple(x.shape[1:])
+    whole, left = parts(dense, shape, cell, limits), parts(model, shape, cell, limits)
+    names = list(whole)
+    x = x.to(DTYPES[cell.dtype])
+    x = x.to(memory_format=torch.channels_last) if layout == "nhwc" else x
+    made = ready(model, path, cell.dtype, layout)
+    before = clock(ready(dense, None, cell.dtype, layout), names, x)
+    after, ran = clock(made, names, x), operators(made, names, x)
+    total = sum(part.work for part in whole.values())
+    found = []
+    for name in names:
+        inside = {n: part for n, part in left.items() if n == name or n.startswith(f"{name}.")}
+        reason = stays(dense, model, made, name, path)
+        found.append(
+            Layer(
+                name=name,
+                exploits=not reason,
+                reason=reason,
+                operators=ran.get(name, ""),
+                share=whole[name].work / total,
+                left=sum(part.work for part in inside.values()) / whole[name].work,
+                aligned=all(n % UNITS == 0 for part in inside.values() for n in part.channels),
+                dense_ms=before[name],
+                ms=after[name],
+                floor_ms=sum(part.floor_ms for part in inside.values()),
+            )
+        )
+    return found
+
+
+def stays(dense: nn.Module, model: nn.Module, made: nn.Module, name: str, path: Kernel) -> str:
+    """Why a layer does all of the dense one's work in `made`, `model` on `path`; empty if not."""
+    old, new = dense.get_submodule(name), model.get_submodule(name)
+    if type(new) is not type(old) or new.weight.shape != old.weight.shape:
+        return ""
+    able, reason = path.supports(new, name)
+    if able and type(made.get_submodule(name)) is type(new):
+        return f"{path.name} multiplies zeros like any number"
+    return reason
+
+
+def parts(
+    model: nn.Module, shape: tuple[int, ...], cell: Cell, limits: Ceilings
+) -> dict[str, Part]:
+    """What each layer of `model` has left to do; called twice, it does so twice."""
+    found: dict[str, Part] = {}
+    for name, layer in calls(model, shape):
+        weight = model.get_submodule(name).get_parameter("weight")
+        kept = int(weight.count_nonzero()) / weight.numel()
+        done, least = work(layer, 1, kept)[0], floor(layer, cell, kept, limits).ms
+        before = found.get(name, Part(0, 0, ()))
+        found[name] = Part(before.work + done, before.floor_ms + least, tuple(weight.shape[:2]))
+    return found
+
+
+CAUSES = {
+    "ineligible": "layers that do not exploit their zeros",
+    "kernel": "the kernel itself, above what its layers' arithmetic and traffic need",
+    "traffic": "memory traffic, which falls less than the arithmetic",
+    "between": "launches and what lies between the layers",
+}
+
+
+def causes(layers: list[Layer], dense_ms: float, ms: float) -> dict[str, float]:
+    """The time in ms above what the multiply-adds left would take, by its cause (see `CAUSES`).
+
+    `dense_ms`, `ms`: of the whole nets. What they would take is each dense layer's time, times the
+    share of its multiply-adds that is left; for what lies between layers, times the whole net's.
+    """
+    found = dict.fromkeys(CAUSES, 0.0)
+    for layer in layers:
+        ideal = layer.dense_ms * layer.left
+        if not layer.exploits:
+            found["ineligible"] += layer.ms - ideal
+            continue
+        least = max(layer.floor_ms, ideal)
+        found["traffic"] += least - ideal
+        found["kernel"] += layer.ms - least
+    left = sum(layer.share * layer.left for layer in layers)
+    between = dense_ms - sum(layer.dense_ms for layer in layers)
+    found["between"] = ms - sum(layer.ms for layer in layers) - left * between
+    return found
+
+
+def sentence(layers: list[Layer], dense_ms: float, ms: float, theory: float) -> str:
+    """What holds back a net that reaches less than half of its theoretical speed-up; else empty."""
+    if dense_ms / ms >= theory / 2:
+        return ""
+    lost = {cause: time for cause, time in causes(layers, dense_ms, ms).items() if time > 0}
+    if not lost:
+        return ""
+    worst = max(lost, key=lambda cause: lost[cause])
+    said = f"{100 * lost[worst] / sum(lost.values()):.0f} % of the time lost: {CAUSES[worst]}"
+    if worst == "ineligible":
+        most = max((one for one in layers if not one.exploits), key=lambda one: one.ms)
+        said += f" ({most.name}: {most.reason})"
+    if worst == "kernel":
+        most = max((one for one in layers if one.exploits), key=lambda one: one.ms - one.floor_ms)
+        said += f" (most in {most.name}, {most.operators})"
+    return said
