@@ -55,6 +55,7 @@ rule speed_tables:
         f"{SPEED}/tables/speed.csv",
         f"{SPEED}/tables/crossover.csv",
         expand(f"{SPEED}/tables/{{table}}.{{kind}}", table=["layers", "nets", "controls"], kind=["md", "tex"]),
+        expand(f"{SPEED}/figures/{{figure}}.{{kind}}", figure=["crossover", "theory"], kind=["pdf", "png"]),
     log:
         f"{SPEED}/logs/tables.log",
     params:

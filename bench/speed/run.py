@@ -18,6 +18,7 @@ from bench.measure import cost
 from bench.spec import slug
 from bench.speed.campaign import Campaign, Subject, find, read, subjects
 from bench.speed.diagnosis import diagnose, sentence
+from bench.speed.figures import draw
 from bench.speed.roofline import Ceilings, ceilings, floor
 from bench.speed.table import DENSE, write
 from bench.suite import ConfigError
@@ -44,7 +45,7 @@ def run(name: str, results: Path, step: str | None, subject: str | None) -> Iter
     for one in every if step is None else [str(subject)] if step == "subject" else []:
         yield str(measured(campaign, one, folder))
     if step in (None, "tables"):
-        yield from map(str, write(folder))
+        yield from map(str, [*write(folder), *draw(folder)])
 
 
 def measured(campaign: Campaign, name: str, folder: Path) -> Path:
