@@ -99,6 +99,13 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
         }),
         (["--subject"], {"help": "with --step subject: which net or layer"}),
     ]),
+    ("regress", "paths that have become slower between two campaigns", "regress", [
+        (["old"], {"help": "folder of a campaign, such as results/published/cpu"}),
+        (["new"], {"help": "folder of a later one"}),
+    ]),
+    ("tune", "search kernel parameters for a campaign's layers, on this GPU", "tune", [
+        (["campaign"], {"help": "bench/config/speed/<name>.yaml, or path of one"}),
+    ]),
     ("collect", "gather all records into tidy tables", "collect", [PLAN]),
     ("track", "mirror all records in MLflow", "track", [
         PLAN,

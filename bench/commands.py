@@ -146,6 +146,25 @@ def speed(campaign: str, step: str | None, subject: str | None) -> None:
         print(line, flush=True)
 
 
+def tune(campaign: str) -> None:
+    """Search the block-sparse kernel's parameters, for bench/kernels/tuned/<device>.json."""
+    from bench.speed.tune import tune as search
+
+    for key in search(campaign):
+        print(key, flush=True)
+
+
+def regress(old: str, new: str) -> int:
+    """Compare two campaigns' speed-ups; exit code 1 where one fell by more than measured noise."""
+    import pandas as pd
+
+    from bench.speed.regress import regressions
+
+    found = regressions(*(pd.read_csv(Path(f) / "tables" / "speed.csv") for f in (old, new)))
+    print(found.to_string(index=False) if len(found) else "no path has become slower")
+    return int(len(found) > 0)
+
+
 def collect(plan: str) -> None:
     """Gather the records of the plan's runs into tidy tables (parquet and CSV)."""
     from bench.collect import collect as gather

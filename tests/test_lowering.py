@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench import kernels, lowering, models
+from bench import kernels, models
 from bench.latency.gate import distance, gate
 from bench.latency.prepare import Cell, Variant, prepare
+from bench.products import lowering
 from bench.surgery import prunable
 
 PATHS = ("csr", "embedding_bag")

@@ -17,13 +17,15 @@ from bench.latency import table as latency_table
 from bench.latency.prepare import Cell
 from bench.measure import macs
 from bench.method import make
-from bench.speed import run
-from bench.speed.campaign import FOLDER, Campaign, read, subjects
+from bench.speed import figures, run
+from bench.speed.campaign import FOLDER, Campaign, Subject, read, subjects
 from bench.speed.roofline import Ceilings, ceilings, floor, places, work
 from bench.speed.shapes import LayerShape, shapes
 from bench.speed.still import left_by
 from bench.speed.table import crossover, crossovers, tidy, write
+from bench.speed.tune import wanted
 from bench.surgery import prunable
+from bench.surgery.patterns import Pattern
 
 IMAGE, CHANNEL = (3, 32, 32), "random(pattern=channel)"
 LATENCY = {
@@ -229,6 +231,12 @@ def test_a_campaigns_tables_show_every_layer_and_net(folder):
         assert "| random(pattern=channel) | 0.2 |" in text["nets"]
     assert "| A/A pair | dense |" in text["controls"]
     assert "| through a path | embedding_bag |" in text["controls"]
+    drawn = figures.draw(folder)
+    assert sorted(file.name for file in drawn) == [
+        "crossover.pdf", "crossover.png", "theory.pdf", "theory.png",
+    ]  # fmt: skip
+    first = [file.read_bytes() for file in drawn]
+    assert [file.read_bytes() for file in figures.draw(folder)] == first
 
 
 TABLES = ("layers", "nets", "controls")
@@ -260,6 +268,30 @@ def test_the_command_does_a_campaign_step_by_step(tmp_path, monkeypatch, capsys)
     assert "nets.densitys: unknown key; did you mean 'densities'?" in capsys.readouterr().err
 
 
+def test_tuning_without_a_gpu_says_so(capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main(["tune", "cpu"]) == 1
+    assert "needs a CUDA device" in capsys.readouterr().err
+
+
+def test_what_is_tuned_are_the_layers_in_blocks():
+    part = CAMPAIGN.nets.model_copy(
+        update={"versions": {"random": ({"pattern": "block:16x16", "uneven": "dense"},)}}
+    )
+    subject = Subject("nets", "timm:deit_tiny_patch16_224", (3, 224, 224), part)
+    found = [(tuple(layer.weight.shape), tokens) for layer, tokens in wanted(subject)]
+    assert {shape for shape, _ in found} == {(576, 192), (192, 192), (768, 192), (192, 768)}
+    assert {tokens for _, tokens in found} == {256}  # 197, in whole blocks
+    assert len(found) == 4 * 12  # at 20 %; at 60 % they stay dense
+
+
+def test_two_campaigns_are_compared_by_the_command(folder, tmp_path, capsys):
+    write(folder)
+    assert main(["regress", str(folder), str(folder)]) == 0
+    assert "no path has become slower" in capsys.readouterr().out
+
+
 def test_the_campaigns_that_are_there_can_be_read():
     for file in FOLDER.glob("*.yaml"):
         campaign = read(file)
@@ -269,4 +301,5 @@ def test_the_campaigns_that_are_there_can_be_read():
                 kernels.load(path)
             for method, settings in part.versions.items():
                 for params in settings:
-                    make(method, {**params, "density": part.densities[0]})
+                    made = make(method, {"density": part.densities[0], **params})
+                    Pattern.parse(getattr(made, "pattern", "unstructured"))

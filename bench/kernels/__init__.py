@@ -18,7 +18,7 @@ and, where the defaults below do not fit,
   all speed-ups.
 
 A layer without enough zeros to exploit is not supported and stays dense, so an unpruned net must
-come through any path unchanged (see `bench.lowering`).
+come through any path unchanged (see `bench.products.lowering`).
 
 Importing this package loads no torch.
 """

@@ -1,6 +1,6 @@
 """The CSR path: unstructured zeros through the vendor's sparse matrix product (MKL, cuSPARSE).
 
-Linear layers and 2-D convolutions as in `bench.lowering`.
+Linear layers and 2-D convolutions as in `bench.products.lowering`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench import lowering
+from bench.products import lowering
 
 DTYPES = {"cpu": ("fp32",), "cuda": ("fp32", "bf16")}
 MODES = ("eager", "graph")  # torch.compile takes no sparse layouts

@@ -3,7 +3,7 @@
 torch's embedding_bag, a gather kernel, is a sparse matrix product under another name; k of n
 weights for each output are bags of k entries, unstructured zeros are bags of different sizes. On
 x86 CPUs FBGEMM runs it with vector instructions. Linear layers and 2-D convolutions as in
-`bench.lowering`.
+`bench.products.lowering`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import lowering
+from bench.products import lowering
 
 DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16")}
 LAYOUTS = ("nchw",)

@@ -24,6 +24,8 @@ from bench.suite import ConfigError, load_yaml, parse
 
 FOLDER = Path(__file__).parents[1] / "config" / "speed"
 CLASSES = 1000
+UNSAID = ("density", "uneven")
+"""Parameters that a version's label leaves out."""
 KEPT = 16
 """Nets that are held in memory while a subject is measured."""
 
@@ -72,8 +74,10 @@ class Subject:
         found: dict[str, Callable[[], nn.Module]] = {}
         for method, settings in self.part.versions.items():
             for params in settings:
-                said = ", ".join(f"{key}={value}" for key, value in params.items())
-                for density in self.part.densities:
+                shown = {key: value for key, value in params.items() if key not in UNSAID}
+                said = ", ".join(f"{key}={value}" for key, value in shown.items())
+                own = [params["density"]] if "density" in params else self.part.densities
+                for density in own:
                     label = method + (f"({said})" if said else "") + f"@{density:g}"
                     made = make(method, {**params, "density": density})
                     found[label] = partial(self._pruned, made)

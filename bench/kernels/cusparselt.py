@@ -1,0 +1,56 @@
+"""The 2:4 path through cuSPARSELt, with its algorithm searched for every number of tokens.
+
+Linear layers and 1x1 convolutions as in `bench.products.pointwise`; both sizes are multiples of 16.
+The output is written as rows (fused transposition): as columns, whatever follows would pay for it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench.products import lowering, pointwise, two_four
+
+DTYPES = {"cuda": ("bf16",)}
+LAYOUTS = ("nhwc",)
+
+
+def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
+    """Linear layers and 1x1 convolutions with two of four weights at zero, sizes in 16s."""
+    reason = two_four.refusal(layer, 16, 16)
+    return not reason, reason
+
+
+def convert(model: nn.Module) -> nn.Module:
+    """The net with its 2:4 layers compressed."""
+    from torch.sparse import SparseSemiStructuredTensor
+
+    SparseSemiStructuredTensor._FUSE_TRANSPOSE = True
+    return lowering.replace(
+        model, supports, lambda layer: pointwise.Pointwise(layer, Searched(layer))
+    )
+
+
+class Searched(two_four.TwoFour):
+    """A 2:4 product that looks for its fastest algorithm at the first call with a new shape."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        from torch.sparse import SparseSemiStructuredTensorCUSPARSELT
+
+        super().__init__(layer, SparseSemiStructuredTensorCUSPARSELT)
+        self.searched: dict[torch.Size, int] = {}
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """One product; the search is part of the first call."""
+        if tokens.shape not in self.searched:
+            self.searched[tokens.shape] = torch._cslt_sparse_mm_search(
+                self.weight.packed, padded(tokens).t(), transpose_result=True
+            )
+        self.weight.alg_id_cusparselt = self.searched[tokens.shape]
+        return super().forward(tokens)
+
+
+def padded(tokens: Tensor) -> Tensor:
+    """Rows added until they are a multiple of 8, as torch pads them."""
+    missing = -len(tokens) % 8
+    return nn.functional.pad(tokens, (0, 0, 0, missing)) if missing else tokens

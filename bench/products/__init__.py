@@ -1,0 +1,1 @@
+"""Layers as matrix products, which is what sparse libraries offer: what the paths share."""

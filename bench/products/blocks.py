@@ -1,0 +1,109 @@
+"""Weights whose zeros come in square blocks, as torch's BSR kernels take them: what paths share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.products import pointwise
+from bench.products.lowering import DENSEST
+from bench.spec import slug
+
+SIDES = (64, 32, 16)
+"""Of the blocks that torch's Triton kernel takes, largest first."""
+WASTE = 1.1
+"""Most weights that blocks may hold, over those that are not zero."""
+TABLES = Path(__file__).parents[1] / "kernels" / "tuned"
+"""`<device>.json`: `tuning_key` -> parameters of the kernel, as found on that device."""
+Parameters = Mapping[str, Any]
+
+
+def side_of(weight: Tensor) -> int | None:
+    """The largest block side in which `weight` (outputs, inputs) is sparse; none if in no one."""
+    left = int(weight.count_nonzero())
+    for side in SIDES:
+        if weight.shape[0] % side or weight.shape[1] % side:
+            continue
+        kept = int(held(weight, side).sum()) * side * side
+        if kept <= DENSEST * weight.numel() and kept <= WASTE * left:
+            return side
+    return None
+
+
+def held(weight: Tensor, side: int) -> Tensor:
+    """Which blocks have a weight that is not zero, (rows of blocks, columns of blocks)."""
+    high, wide = weight.shape
+    return (weight.view(high // side, side, wide // side, side) != 0).any(3).any(1)
+
+
+def refusal(layer: nn.Module) -> str:
+    """Why a layer's zeros are not in blocks that the kernels take; empty if they are."""
+    if reason := pointwise.refusal(layer):
+        return reason
+    if side_of(pointwise.matrix(layer)) is None:
+        sides = ", ".join(map(str, SIDES))
+        return f"its zeros are not in square blocks (of {sides}) that divide the weight"
+    return ""
+
+
+class Blocks(nn.Module):
+    """Tokens (P, K) to (P, outputs) by a BSR weight.
+
+    The result lies channel by channel, as torch's kernels write it; what follows pays for that.
+    On a GPU tokens are padded to whole blocks, which torch's kernel asks for without saying so, and
+    `parameters_of` may give the kernel's parameters for (this product, tokens).
+    """
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        parameters_of: Callable[[Blocks, int], Parameters] | None = None,
+    ) -> None:
+        super().__init__()
+        weight = pointwise.matrix(layer)
+        self.side, self.parameters_of = side_of(weight) or SIDES[-1], parameters_of
+        self.density = float(held(weight, self.side).float().mean())
+        self.matrix = weight.to_sparse_bsr((self.side, self.side))
+        bias = getattr(layer, "bias", None)
+        self.bias = weight.new_zeros(len(weight), 1) if bias is None else bias.detach()[:, None]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """One product."""
+        if not tokens.is_cuda:
+            return torch.addmm(self.bias, self.matrix, tokens.T).T
+        from torch.sparse._triton_ops import bsr_dense_addmm
+
+        count, missing = len(tokens), -len(tokens) % SIDES[0]
+        columns = F.pad(tokens, (0, 0, 0, missing)).T if missing else tokens.T
+        shown = self.bias.expand(-1, columns.shape[1])
+        meta = dict(self.parameters_of(self, columns.shape[1])) if self.parameters_of else None
+        return bsr_dense_addmm(shown, self.matrix, columns, meta=meta).T[:count]
+
+
+def tuning_key(product: Blocks, tokens: int) -> str:
+    """Under which a device's table keeps the parameters; density in twentieths."""
+    high, wide = product.matrix.shape
+    return f"{high} {wide} {tokens} {product.side} {round(20 * product.density) / 20:g}"
+
+
+@cache
+def table(device: str) -> dict[str, Parameters]:
+    """The tuned parameters kept for a device, by `tuning_key`; empty for an unknown one."""
+    path = TABLES / f"{slug(device)}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def tune(product: Blocks, tokens: Tensor) -> Parameters:
+    """The fastest parameters that torch's own search finds; minutes, on a GPU."""
+    from torch.sparse._triton_ops_meta import tune_bsr_dense_addmm
+
+    columns = tokens.T
+    shown = product.bias.expand(-1, columns.shape[1])
+    return tune_bsr_dense_addmm(shown, product.matrix, columns, store=False)

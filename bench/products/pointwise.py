@@ -1,0 +1,51 @@
+"""A linear layer or 1x1 convolution as one product over tokens, for paths that know matrices only.
+
+Tokens are rows: a linear layer's inputs, or the places of a channels-last map, which are a view. A
+product is a module that maps tokens (P, K) to (P, outputs), bias included.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from bench.products.lowering import DENSEST
+
+
+def refusal(layer: nn.Module) -> str:
+    """Why this layer is no product over tokens, or has too few zeros; empty if it is and has."""
+    if type(layer) not in (nn.Linear, nn.Conv2d):
+        return f"{type(layer).__name__} is no plain linear layer or 2-D convolution"
+    if isinstance(layer, nn.Conv2d):
+        if layer.kernel_size != (1, 1):
+            return "a convolution that is not 1x1 would have to copy its input for every tap"
+        if layer.groups != 1:
+            return "a grouped convolution is no single matrix product"
+        if layer.padding not in ((0, 0), 0, "valid"):
+            return "a padded 1x1 convolution is not implemented"
+    weight = layer.get_parameter("weight")
+    if int(weight.count_nonzero()) > DENSEST * weight.numel():
+        return f"it keeps more than {100 * DENSEST:g} % of its weights, so it stays dense"
+    return ""
+
+
+def matrix(layer: nn.Module) -> Tensor:
+    """The weight as (outputs, inputs), contiguous."""
+    return layer.get_parameter("weight").detach().flatten(1).contiguous()
+
+
+class Pointwise(nn.Module):
+    """A layer as `product(tokens)`."""
+
+    def __init__(self, layer: nn.Module, product: nn.Module) -> None:
+        """`layer`: supported; its geometry is kept, its weight is not."""
+        super().__init__()
+        self.product = product
+        self.stride = layer.stride if isinstance(layer, nn.Conv2d) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer: (..., inputs) to (..., outputs), or (N, C, H, W) to (N, O, Ho, Wo)."""
+        if self.stride is None:
+            return self.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+        places = x[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
+        found = self.product(places.reshape(-1, places.shape[-1]))
+        return found.view(*places.shape[:-1], -1).permute(0, 3, 1, 2)
