@@ -38,7 +38,9 @@ def test_every_file_is_a_complete_path():
     for name in kernels.names():
         kernel = kernels.load(name)
         assert set(kernel.dtypes) <= {"cpu", "cuda"}
-        assert all(set(dtypes) <= {"fp32", "bf16"} for dtypes in kernel.dtypes.values())
+        assert all(
+            set(dtypes) <= {"fp32", "tf32", "fp16", "bf16"} for dtypes in kernel.dtypes.values()
+        )
         assert set(kernel.modes) <= {"eager", "graph", "compile"}
         assert kernel.supports.__doc__
         assert kernel.convert.__doc__

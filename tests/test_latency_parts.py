@@ -8,7 +8,7 @@ from torch import nn
 from bench import env
 from bench.latency import COLUMNS, extras, measure, statistics, table, timing
 from bench.latency.fold import fold
-from bench.latency.machine import State, allowance, complaint, others
+from bench.latency.machine import State, allowance, complaint, exact, others, pinned
 from bench.latency.prepare import Prepared, Variant, why
 
 from .latency_fakes import CONFIG, DENSE, SHAPE, SHRUNK, Shelf, convnet
@@ -220,7 +220,7 @@ def test_a_real_clock_sees_a_tie_and_a_slower_net():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", ["fp32", "tf32", "fp16", "bf16"])
 def test_cuda_graphs_pass_the_gate_and_dense_ties_with_itself(dtype):
     config = CONFIG.model_copy(update={"devices": ("cuda",), "dtypes": (dtype,)})
     rows = measure([SHRUNK], DENSE, SHAPE, config, load=Shelf())
@@ -261,3 +261,16 @@ def test_cuda_events_see_device_time_not_launch_time():
     timing.events(lambda: big @ big, 3)
     # 1.1 TFLOP in fp32 take more than 5 ms on any GPU; launching them takes microseconds.
     assert min(timing.events(lambda: big @ big, 3)) > 5
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "tf32", "bf16"])
+def test_tf32_is_on_only_where_it_is_asked_for_and_never_for_the_reference(dtype):
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    with pinned("cpu", 1, dtype):
+        assert matmul.allow_tf32 == (dtype == "tf32")
+        assert torch.backends.cudnn.allow_tf32 == (dtype == "tf32")
+        with exact():
+            assert not matmul.allow_tf32
+        assert matmul.allow_tf32 == (dtype == "tf32")
+    assert matmul.allow_tf32 == before

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.products import blocks, lowering, pointwise
 
-DTYPES = {"cpu": ("fp32",), "cuda": ("bf16",)}
+DTYPES = {"cpu": ("fp32",), "cuda": ("fp16", "bf16")}
 MODES = ("eager", "graph")  # torch.compile takes no sparse layouts
 LAYOUTS = ("nhwc",)
 

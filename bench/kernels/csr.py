@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.products import lowering
 
-DTYPES = {"cpu": ("fp32",), "cuda": ("fp32", "bf16")}
+DTYPES = {"cpu": ("fp32",), "cuda": ("fp32", "fp16", "bf16")}
 MODES = ("eager", "graph")  # torch.compile takes no sparse layouts
 LAYOUTS = ("nchw",)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.products import lowering, pointwise, two_four
 
-DTYPES = {"cuda": ("bf16",)}
+DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
 
 

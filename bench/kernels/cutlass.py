@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.products import lowering, pointwise, two_four
 
-DTYPES = {"cuda": ("bf16",)}
+DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bench.products import lowering
 
-DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16")}
+DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")}
 LAYOUTS = ("nchw",)
 
 

@@ -17,10 +17,10 @@ class LatencyConfig(Frozen):
         min_length=1,
         description="where to measure; auto: cuda if there is one, else cpu",
     )
-    dtypes: tuple[Literal["fp32", "bf16"], ...] = Field(
+    dtypes: tuple[Literal["fp32", "tf32", "fp16", "bf16"], ...] = Field(
         ("fp32", "bf16"),
         min_length=1,
-        description="each is compared to the dense net in the same dtype",
+        description="each is compared to the dense net in the same dtype; tf32, fp16: on GPUs",
     )
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 32), min_length=1, description="samples per call"

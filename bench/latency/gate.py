@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.latency import machine
 from bench.latency.prepare import DTYPES, Cell, Prepared
 
-TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
+TOLERANCE = {"fp32": 1e-5, "tf32": 1e-2, "fp16": 1e-2, "bf16": 1e-2}
 SLACK = 1.5
 
 
@@ -44,11 +45,12 @@ def gate(model: nn.Module, cell: Cell, x: Tensor) -> Gate:
 
     The reference is that net in fp32. In fp32 a path may be 1e-5 away (relative to the output's
     norm), which leaves room for the rounding of folded weights and another order of summation, and
-    for nothing else. In bf16 the limit is 1e-2, or 1.5 times the error of plain bf16 where a deep
-    net's own rounding is more than that.
+    for nothing else. In tf32, fp16 and bf16 the limit is 1e-2, or 1.5 times the error of the plain
+    net in that dtype where a deep net's own rounding is more than that.
     """
     net = copy.deepcopy(model).eval().to(cell.device)
-    reference = net(x).clone()
+    with machine.exact():
+        reference = net(x).clone()
     if not bool(torch.isfinite(reference).all()):
         raise WrongOutput("the net itself gives NaN or infinity on normal input", math.nan)
     if cell.dtype == "fp32":

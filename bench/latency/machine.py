@@ -112,21 +112,28 @@ def columns(before: State, after: State) -> dict[str, Any]:
 
 
 @contextmanager
-def pinned(device: str, threads: int) -> Iterator[None]:
-    """Threads set, sub-normals flushed, fp32 without TF32, cuDNN's search on; then restored."""
-    old_threads, cudnn, matmul = (
-        torch.get_num_threads(),
-        torch.backends.cudnn,
-        torch.backends.cuda.matmul,
-    )
-    old = (cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32)
+def pinned(device: str, threads: int, dtype: str = "fp32") -> Iterator[None]:
+    """Threads set, sub-normals flushed, TF32 only if asked, cuDNN's search on; then restored."""
+    old_threads, old_search = torch.get_num_threads(), torch.backends.cudnn.benchmark
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False
+    torch.backends.cudnn.benchmark = True
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), exact(dtype != "tf32"):
             yield
     finally:
-        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = old
+        torch.backends.cudnn.benchmark = old_search
         torch.set_flush_denormal(False)
         torch.set_num_threads(old_threads)
+
+
+@contextmanager
+def exact(wanted: bool = True) -> Iterator[None]:
+    """Products of fp32 numbers on a GPU without TF32, or with it; then as before."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    old = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = not wanted
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = old

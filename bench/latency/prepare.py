@@ -16,7 +16,13 @@ from bench import rng
 from bench.kernels import Kernel
 from bench.latency.fold import fold
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+"""How numbers are stored; for tf32 `machine.pinned` lets products round them."""
 COPIES, SHORT_MS = 20, 0.02
 """A replay shorter than 20 us is timed as a graph of 20 copies."""
 

@@ -73,7 +73,7 @@ def measure(
     others = [point for point in points if (point.run, point.point) != (dense.run, dense.point)]
     rows: list[Row] = []
     for cell in cells(config):
-        with machine.pinned(cell.device, cell.threads):
+        with machine.pinned(cell.device, cell.threads, cell.dtype):
             trial = Trial(setting, cell)
             baseline = Baseline(trial)
             rows += baseline.rows

@@ -168,7 +168,7 @@ def limits(campaign: Campaign, folder: Path) -> Path:
         for cell in cells(part.latency):
             key = (cell.device, cell.dtype, cell.threads)
             if key not in found:
-                with machine.pinned(cell.device, cell.threads):
+                with machine.pinned(cell.device, cell.threads, cell.dtype):
                     found[key] = ceilings(cell)
     names = ("device", "dtype", "threads")
     rows = [dict(zip(names, key, strict=True)) | asdict(own) for key, own in found.items()]
