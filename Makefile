@@ -2,10 +2,11 @@
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || echo python3)
 SUITE ?= quick
 CORES ?= all
+CAMPAIGN ?= cpu
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: bench test gpu mlflow lint clean
+.PHONY: bench test gpu speed wheelhouse mlflow lint clean
 
 bench: .venv/ready
 	snakemake --cores $(CORES) --config suite=$(SUITE)
@@ -15,6 +16,15 @@ test: .venv/ready
 
 gpu: .venv/ready
 	python -m pytest -m gpu
+
+# which zeros pay where: make speed, or make speed CAMPAIGN=gpu
+speed: .venv/ready
+	snakemake --cores $(CORES) speed --config campaign=$(CAMPAIGN)
+
+# all that an installation needs, for a machine without a network: there,
+# pip install --no-index --find-links wheelhouse --constraint constraints.txt --editable '.[dev]'
+wheelhouse:
+	$(PYTHON) -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheelhouse '.[dev]' 'setuptools>=77' wheel
 
 mlflow: .venv/ready
 	mlflow ui --backend-store-uri sqlite:///results/$(SUITE)/mlflow.db
@@ -29,4 +39,4 @@ lint: .venv/ready
 	touch .venv/ready
 
 clean:
-	rm -rf .venv results/quick .snakemake
+	rm -rf .venv results/quick .snakemake wheelhouse

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -266,6 +268,18 @@ def test_the_command_does_a_campaign_step_by_step(tmp_path, monkeypatch, capsys)
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(small))
     assert main(["speed", "wrong.yaml", "--step", "list"]) == 1
     assert "nets.densitys: unknown key; did you mean 'densities'?" in capsys.readouterr().err
+
+
+def test_a_bare_machine_will_do():
+    """No MLflow, no Snakemake, no torchvision behind a campaign of own nets."""
+    code = (
+        "import sys, bench.speed.run, bench.speed.tune, bench.kernels as k; "
+        "[k.load(n) for n in k.names()]; "
+        "heavy = {'mlflow', 'snakemake', 'torchvision', 'timm', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_tuning_without_a_gpu_says_so(capsys):
