@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from bench import fields, tidy
 from bench import method as methods
+from bench.provenance import origin
 from bench.spec import Accuracy, Point, Record, RunSpec
 
 if TYPE_CHECKING:
@@ -155,41 +156,6 @@ def labels(record: Record, records: dict[str, Record]) -> dict[str, Any]:
         "recipe": spec.train.model_dump_json(exclude_defaults=True),
         **({"task": "field"} if fields.predicts(record) else {}),
     }
-
-
-def origin(record: Record) -> dict[str, Any]:
-    """Where a row's numbers come from, and last what depends on the clock."""
-    environment = record.environment
-    spent = {f"seconds_{phase}": 0.0 for phase in ("pretrain", "score", "prune", "finetune")}
-    for line in record.ledger:
-        spent[f"seconds_{line.phase}"] += line.seconds
-    return {
-        "status": record.status,
-        "reason": record.reason,
-        "dense": record.dense,
-        "dataset_digest": record.dataset.get("digest"),
-        "protocol": record.spec.protocol,
-        "device": hardware(environment),
-        "torch": environment.get("packages", {}).get("torch"),
-        "git_commit": commit(environment.get("git", {})),
-        "provenance": "rerun",
-        **spent,
-        "seconds": record.seconds,
-        "peak_memory": record.peak_memory,
-        "started": record.started,
-    }
-
-
-def hardware(environment: dict[str, Any]) -> str | None:
-    """Name of what trained: the GPU's where it was one, else the processor's."""
-    if str(environment.get("device")).startswith("cuda"):
-        return next((gpu["name"] for gpu in environment.get("gpus", [])), "cuda")
-    return environment.get("cpu")
-
-
-def commit(git: dict[str, Any]) -> str | None:
-    """The commit that ran, with `+changes` when tracked files differed from it."""
-    return f"{git['commit']}+changes" if git.get("dirty") else git.get("commit")
 
 
 def run_rows(records: dict[str, Record]) -> list[dict[str, Any]]:

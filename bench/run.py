@@ -22,15 +22,16 @@ from torch import nn
 
 from bench import data as datasets
 from bench import measure, models, rng
+from bench.controls import copies
 from bench.env import environment
-from bench.method import Method, MethodError, load, make
+from bench.method import Method, load, make
 from bench.plan import baseline
+from bench.refusals import refuse_collapse, refuse_tricks
 from bench.spec import Accuracy, Outcome, Point, Record, RunSpec
 from bench.surgery import channels, store
 from bench.surgery.allocation import AllocationError
-from bench.surgery.layers import parts, prunable
 from bench.surgery.patterns import PatternError
-from bench.trainer import Trainer, TrainingFailed, refuse_collapse
+from bench.trainer import Trainer, TrainingFailed
 
 if TYPE_CHECKING:
     from bench.data import Dataset
@@ -181,33 +182,13 @@ class Work:
         return beyond + (self.spec.train.epochs if self.method_class.start == "init" else 0)
 
     def methods(self) -> Iterator[Method]:
-        """The method once; for a control, once for every operating point that it copies.
-
-        Each time with the layer densities of that point of the run `spec.like`.
-        """
+        """The method once; for a control, once for every operating point that it copies."""
         method = make(self.spec.method, self.spec.params)
         if self.spec.like is None:
             yield method
-            return
-        source = self.suite / "runs" / self.spec.like
-        record = read(source)
-        if not record.points:
-            raise TrainingFailed(
-                f"the run it copies, {record.id}, has no operating point: {record.reason}"
-            )
-        for point in record.operating_points:
-            other = store.load(source / "points" / str(point.index))
-            if getattr(method, "pattern", "") == "channel":
-                counts = {g.name: g.size for g in channels.groups(other, self.data.shape)}
-            else:
-                dense = self.initial()
-                stored = parts(other, dense)
-                # factors may hold more numbers than the layer that they stand for
-                counts = {
-                    n: min(sum(int(p.count_nonzero()) for p in stored[n].values()), w.numel())
-                    for n, w in prunable(dense).items()
-                }
-            yield method.model_copy(update={"allocation": counts})
+        else:
+            source = self.suite / "runs" / self.spec.like
+            yield from copies(method, source, read(source), self.initial, self.data.shape)
 
     def follow(self, method: Method, trainer: Trainer) -> None:
         """Run `method` from its start and measure every point that it yields."""
@@ -284,20 +265,6 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(stream, measure.LAYER_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def refuse_tricks(model: nn.Module, method: str) -> None:
-    """Raise `MethodError` if a yielded model is not plain.
-
-    It would be measured as something that nobody can ship.
-    """
-    for name, module in model.named_modules():
-        if nn.utils.parametrize.is_parametrized(module):
-            raise MethodError(
-                f"{method} yields a model with a parametrisation left on {name or 'it'}"
-            )
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-            raise MethodError(f"{method} yields a model with a hook left on {name or 'it'}")
 
 
 def peak_memory(device: torch.device) -> int:

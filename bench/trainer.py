@@ -18,16 +18,17 @@ from torch import Tensor, nn
 from bench import rng
 from bench.ledger import Ledger, Phase
 from bench.method import load
+from bench.refusals import refuse_collapse
 from bench.schedule import Batches
 from bench.spec import Outcome, Recipe, RunSpec
 from bench.surgery.layers import prunable, scoring_copy
-from bench.surgery.masks import Masks, nonzero
+from bench.surgery.masks import Masks
 from bench.training import Through, Training, TrainingFailed
 
 if TYPE_CHECKING:
     from bench.data import Dataset
 
-__all__ = ["BudgetExceeded", "Trainer", "TrainingFailed", "refuse_collapse"]
+__all__ = ["BudgetExceeded", "Trainer", "TrainingFailed"]
 
 
 class BudgetExceeded(RuntimeError):
@@ -260,9 +261,3 @@ class Trainer:
     def _dropout(self, phase: Phase, first: int) -> AbstractContextManager[None]:
         """Torch's global generator, which dropout draws from, at this training's own stream."""
         return rng.forked("dropout", self.spec.dataset, self.spec.seed, phase, first)
-
-
-def refuse_collapse(model: nn.Module) -> None:
-    """Raise `TrainingFailed` if a layer has no weight left."""
-    if empty := nonzero(model).collapsed():
-        raise TrainingFailed(f"layer collapse: no weight is left in {', '.join(empty)}")

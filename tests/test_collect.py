@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from bench import tidy
-from bench.collect import TIME_COLUMNS, CollectError, collect, commit, hardware
+from bench.collect import TIME_COLUMNS, CollectError, collect
 from bench.env import environment
 from bench.method import load
+from bench.provenance import commit, hardware
 from bench.spec import PROTOCOL
 from tests import records
 

@@ -21,7 +21,8 @@ from bench import data, rng, tidy
 from bench.commands import new_method
 from bench.measure.integers import value_bits
 from bench.method import MethodError, load, make, names
-from bench.run import FAILURES, refuse_tricks
+from bench.refusals import refuse_tricks
+from bench.run import FAILURES
 from bench.surgery import channels, nonzero, prunable
 from bench.surgery.store import digest, save
 from bench.surgery.store import load as load_model
