@@ -40,10 +40,10 @@ TYPES = {
     "string": "run variant method family arch dataset tier like like_variant densities params "
     "recipe finetune status reason digest dense initial dataset_digest licence device torch "
     "git_commit provenance started layer shape event phase role path mode device_name dtype layout "
-    "against throttle task what values",
+    "against throttle library settings task what values",
     "Int64": "seed point points parameters nonzeros bits bits_dense bits_csr bits_bitmap macs "
     "effective_macs bops samples test_samples classes protocol method_version peak_memory weights "
-    "step batch threads n round height width intervals",
+    "step batch threads n restarts round height width intervals",
     "boolean": "final",
 }
 """Type of each fixed column; what is not named is a float64."""
@@ -56,7 +56,7 @@ LAYERS = (
 )  # fmt: skip
 LATER = {
     "weight_bits", "activation_bits", "bops", "role", "against", "cold_ms", "first_ms", "peak_mb",
-    "energy_mj",
+    "energy_mj", "library", "settings", "restarts",
 }  # fmt: skip
 """Columns that files from before they were measured lack."""
 HISTORY = (

@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from bench import env
-from bench.latency import COLUMNS, extras, measure, statistics, table, timing
+from bench import env, kernels, models
+from bench.latency import COLUMNS, contest, extras, measure, statistics, table, timing
 from bench.latency.fold import fold
+from bench.latency.gate import WrongOutput, gate
 from bench.latency.machine import State, allowance, complaint, exact, others, pinned
-from bench.latency.prepare import Prepared, Variant, why
+from bench.latency.prepare import Cell, Prepared, Variant, prepare, why
 
 from .latency_fakes import CONFIG, DENSE, SHAPE, SHRUNK, Shelf, convnet
 
@@ -105,14 +106,14 @@ def test_free_cores_bear_foreign_work_and_at_most_one_core_of_it():
 def test_each_rule_of_steadiness_has_its_reason(monkeypatch):
     monkeypatch.setattr(env, "cores", lambda: 2)
     calm = state(), state(busy=10, own=10, clock=10)
-    assert complaint(*calm, {"dense": 1.29}, "cpu", 1) == ""
-    assert "dense: median is 1.31 x minimum" in complaint(*calm, {"dense": 1.31}, "cpu", 1)
+    assert complaint(*calm, [("dense", 1.29)], "cpu", 1) == ""
+    assert "dense: median is 1.31 x minimum" in complaint(*calm, [("dense", 1.31)], "cpu", 1)
     crowded = state(), state(busy=20, own=8, clock=10)
-    assert "1.20 cores" in complaint(*crowded, {}, "cpu", 1)
-    assert complaint(*crowded, {}, "cuda", 1) == ""
+    assert "1.20 cores" in complaint(*crowded, [], "cpu", 1)
+    assert complaint(*crowded, [], "cuda", 1) == ""
     faster = state(mhz=1000), state(mhz=1031)
-    assert "clock moved by 3.1 %" in complaint(*faster, {}, "cuda", 1)
-    assert complaint(state(mhz=1000), state(mhz=1029), {}, "cuda", 1) == ""
+    assert "clock moved by 3.1 %" in complaint(*faster, [], "cuda", 1)
+    assert complaint(state(mhz=1000), state(mhz=1029), [], "cuda", 1) == ""
 
 
 def test_folding_keeps_the_function_the_zeros_and_no_norm():
@@ -190,8 +191,8 @@ def test_a_failed_write_leaves_the_old_table_and_nothing_else(tmp_path):
 
 def test_restarts_are_pooled_into_the_widest_interval_and_the_worst_status():
     parts = [
-        [row(run="a", n=10, median_ms=m, min_ms=m / 2, speedup=s, speedup_low=s - 0.1,
-             speedup_high=s + 0.1, status=status, reason=status)]
+        [row(run="a", role="candidate", n=10, restarts=1, median_ms=m, min_ms=m / 2, speedup=s,
+             speedup_low=s - 0.1, speedup_high=s + 0.1, status=status, reason=status)]
         for m, s, status in [(1.0, 2.0, "ok"), (3.0, 1.8, "unsteady"), (2.0, 2.2, "ok")]
     ]  # fmt: skip
     (found,) = table.pool(parts)
@@ -199,6 +200,69 @@ def test_restarts_are_pooled_into_the_widest_interval_and_the_worst_status():
     assert found["speedup"] == 2.0
     assert (found["speedup_low"], found["speedup_high"]) == pytest.approx((1.7, 2.3))
     assert (found["status"], found["reason"]) == ("unsteady", "unsteady")
+    assert found["restarts"] == 3
+
+
+def test_restarts_that_disagree_on_the_fastest_dense_way_pool_each_way_with_itself():
+    """nchw wins once, nhwc twice: their times must not be mixed, and one twin remains."""
+
+    def process(winner):
+        times = {"nchw": 2.0, "nhwc": 1.9}
+        return [
+            row(run="dense", role="twin" if layout == winner else "baseline", path="dense",
+                mode="eager", layout=layout, n=5, restarts=1, median_ms=ms,
+                speedup=1.0 if layout == winner else 0.9)
+            for layout, ms in times.items()
+        ]  # fmt: skip
+
+    found = table.pool([process("nchw"), process("nhwc"), process("nhwc")])
+    ways = {one["layout"]: one for one in found}
+    assert len(found) == 2
+    assert (ways["nchw"]["median_ms"], ways["nhwc"]["median_ms"]) == (2.0, 1.9)
+    assert {layout: one["role"] for layout, one in ways.items()} == {
+        "nchw": "baseline",
+        "nhwc": "twin",
+    }
+
+
+def test_both_of_two_sides_with_one_name_are_looked_at(monkeypatch):
+    side = Prepared("dense", Variant("eager", "nchw"), "", lambda: None, lambda: None)
+    monkeypatch.setattr(
+        contest.timing, "interleave", lambda *_: [np.array([[1.0, 2.0]]), np.array([[1.0, 1.0]])]
+    )
+    monkeypatch.setattr(contest.machine, "busy", lambda: 0.0)
+    found = contest.compete([side, side], Cell("cpu", "fp32", 1, 1), timing.wall, 0.01)
+    assert "median is 1.50 x minimum" in found.complaint
+
+
+def test_a_path_that_writes_nothing_does_not_pass_with_what_was_there_before():
+    net, x = convnet(), torch.randn(2, *SHAPE)
+    cell = Cell("cpu", "fp32", 2, 1)
+    with torch.inference_mode():
+        side = prepare(net, kernels.load("dense"), cell, Variant("eager", "nchw"), x)
+        door = gate(net, cell, x)
+        assert door.check(side) < 1e-5
+        stale = side.output().clone()
+        assert torch.allclose(stale, net(x), atol=1e-4)  # the timed input is in place again
+        side.output = lambda: stale
+        with pytest.raises(WrongOutput):
+            door.check(side)
+
+
+def test_norms_of_timm_are_folded_and_their_activation_stays():
+    net = models.build("timm:mobilenetv2_050", (3, 32, 32), 10).eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = net(x)
+        folded, note = fold(net)
+        assert note == ""
+        assert (folded(x) - before).norm() / before.norm() < 1e-5
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, nn.ReLU6) for module in folded.modules())
 
 
 def test_reasons_hold_no_path():
@@ -253,6 +317,17 @@ def test_memory_and_energy_of_a_call_are_of_the_right_size():
     assert 0.1e3 < extras.peak(side) < 1e3
     used = extras.energy(side, 1, 3.0)
     assert used is None or 0.1e3 < used < 100e3
+
+
+@pytest.mark.gpu
+def test_a_graph_keeps_what_it_reads_in_memory():
+    """It knows addresses only: another net that is made later must not get them."""
+    cell, x = Cell("cuda", "fp32", 2, 1), torch.randn(2, *SHAPE, device="cuda")
+    with torch.inference_mode():
+        side = prepare(convnet(), kernels.load("dense"), cell, Variant("graph", "nchw"), x)
+        others = [torch.randn(1_000_000, device="cuda") for _ in range(20)]
+        assert gate(convnet(), cell, x).check(side) < 1e-5
+    assert len(others) == 20
 
 
 @pytest.mark.gpu

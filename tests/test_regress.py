@@ -18,12 +18,12 @@ def rows(speedups: dict[str, float], control: float = 1.01, slower: float = 1.0)
     made = [
         place | {"run": "random@0.1", "role": "candidate", "path": path, "speedup": gain,
                  "speedup_low": 0.98 * gain, "speedup_high": 1.02 * gain,
-                 "median_ms": slower / gain, "against": "dense eager/nchw"}
+                 "median_ms": slower / gain, "reason": ""}
         for path, gain in speedups.items()
     ]  # fmt: skip
-    twin = {"run": "dense", "role": "baseline", "path": "dense", "speedup": control,
+    twin = {"run": "dense", "role": "twin", "path": "dense", "speedup": control,
             "speedup_low": control, "speedup_high": control, "median_ms": slower,
-            "against": "dense eager/nchw"}  # fmt: skip
+            "reason": ""}  # fmt: skip
     return pd.DataFrame([*made, place | twin])
 
 
@@ -46,7 +46,18 @@ def test_a_slower_machine_and_a_faster_path_are_no_regressions():
     old = rows({"csr": 2.0})
     assert not len(regressions(old, rows({"csr": 2.0}, slower=3.0)))
     assert not len(regressions(old, rows({"csr": 4.0})))
-    assert not len(regressions(old, rows({"bags": 1.0})))
+    with pytest.raises(ValueError, match="no row in common"):
+        regressions(old, rows({"bags": 1.0}))
+
+
+def test_a_path_that_fails_now_is_a_regression_and_a_noisy_machine_is_none():
+    old, new = rows({"csr": 2.0, "bags": 3.0}), rows({"csr": 2.0, "bags": 3.0})
+    broken = new["path"].eq("bags")
+    new.loc[broken, ["status", "reason", "speedup"]] = ["failed", "wrong output", None]
+    found = regressions(old, new)
+    assert found[["path", "reason"]].to_numpy().tolist() == [["bags", "wrong output"]]
+    new.loc[broken, "status"] = "unsteady"
+    assert not len(regressions(old, new))
 
 
 def test_equal_paths_under_noise_are_rarely_called_slower():

@@ -14,6 +14,8 @@ and, where the defaults below do not fit,
 - `MODES` (of eager, graph, compile) and `LAYOUTS` (of nchw, nhwc) that it can take;
 - `applies(model, dense) -> (bool, reason)`: can it run this net, given the dense net it came from?
   Default: it supports at least one prunable layer;
+- `ZEROS = False`: it multiplies zeros like any number;
+- `version() -> str`: of the library behind it, where the version of torch does not say it;
 - `BASELINE = True`: it also runs unpruned nets, and the fastest of such paths is the denominator of
   all speed-ups.
 
@@ -55,6 +57,10 @@ class Kernel:
     layouts: tuple[str, ...] = ("nchw", "nhwc")
     rule: Callable[[nn.Module, nn.Module], Verdict] | None = None
     baseline: bool = False
+    zeros: bool = True
+    """Whether it exploits zeros that are stored."""
+    version: Callable[[], str] = lambda: ""
+    """Of the library behind it, where torch's own does not say it."""
 
     def applies(self, model: nn.Module, dense: nn.Module, device: str, dtype: str) -> Verdict:
         """Whether this path can run `model` there, and if not, why."""
@@ -117,4 +123,6 @@ def assemble(name: str, module: ModuleType) -> Kernel:
         layouts=tuple(getattr(module, "LAYOUTS", Kernel.layouts)),
         rule=getattr(module, "applies", None),
         baseline=getattr(module, "BASELINE", False),
+        zeros=getattr(module, "ZEROS", True),
+        version=getattr(module, "version", lambda: ""),
     )

@@ -21,6 +21,12 @@ def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
     return not reason, reason
 
 
+def version() -> str:
+    """`cusparselt 8001`, as torch sees it; empty without it."""
+    found = torch.backends.cusparselt.version() if torch.cuda.is_available() else None
+    return f"cusparselt {found}" if found else ""
+
+
 def convert(model: nn.Module) -> nn.Module:
     """The net with its 2:4 layers compressed."""
     from torch.sparse import SparseSemiStructuredTensor

@@ -12,7 +12,7 @@ from torch import nn
 from bench.surgery.layers import prunable
 
 DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "fp16", "bf16")}
-BASELINE = True
+BASELINE, ZEROS = True, False
 
 
 def supports(layer: nn.Module, name: str) -> tuple[bool, str]:

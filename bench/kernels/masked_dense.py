@@ -11,6 +11,7 @@ from torch import nn
 from bench.kernels.dense import shapes
 
 DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "fp16", "bf16")}
+ZEROS = False
 
 
 def supports(layer: nn.Module, name: str) -> tuple[bool, str]:

@@ -7,6 +7,7 @@ the dense baseline. Needs the packages `onnx`, `onnxscript` and `onnxruntime`.
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import importlib.util
 import logging
 import warnings
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 DTYPES = {"cpu": ("fp32",)}
 MODES = ("eager",)
 LAYOUTS = ("nchw",)
-BASELINE = True
+BASELINE, ZEROS = True, False
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -31,6 +32,13 @@ def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
 def applies(model: nn.Module, dense: nn.Module) -> tuple[bool, str]:
     """Every net, where the packages are there."""
     return supports(model, "")
+
+
+def version() -> str:
+    """`onnxruntime 1.31.1`; empty without it."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return ""
+    return f"onnxruntime {importlib.metadata.version('onnxruntime')}"
 
 
 def convert(model: nn.Module) -> nn.Module:
@@ -68,6 +76,8 @@ def session(model: nn.Module, x: Tensor) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as torch is set, too
+    # its threads would go on turning while the other side is timed
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
 
 

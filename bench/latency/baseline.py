@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -74,7 +73,7 @@ class Baseline:
         for index, (side, distance) in enumerate(able):
             if index == best:
                 twin = self.made(kernels.load(side.path), side.variant)
-                rows.append(self.tie(side, twin, distance))
+                rows.append(self.tie(side, twin, distance) | {"role": "twin"})
                 continue
             speed = statistics.speedup(contest.times[best], contest.times[index])
             against = str(able[best][0])
@@ -101,22 +100,35 @@ class Baseline:
             return self.trial.failed(self.target, path.name, error)
 
     def tie(self, side: Prepared, twin: Prepared, error: float) -> Row:
-        """`twin` against `side`, which does the same work; off 1.00 it is unsteady."""
+        """`twin` against `side`, which does the same work: its row is kept as it reads."""
         contest = self.trial.compete([side, twin])
         speed = statistics.speedup(contest.times[0], contest.times[1])
-        far = abs(speed["speedup"] - 1) > CONTROL_BAND
-        if far and not speed["speedup_low"] <= 1 <= speed["speedup_high"]:
-            reason = f"the dense net against itself reads {speed['speedup']:.2f}"
-            complaint = "; ".join(filter(None, (contest.complaint, reason)))
-            contest = replace(contest, complaint=complaint)
         return self.trial.result(self.target, twin, error, contest, 1, speed, str(side))
 
     @cached_property
     def best(self) -> Prepared | None:
         """The fastest way to run the unpruned net, ready; none if none ran."""
-        ran = [r for r in self.rows if r["speedup"] is not None and r["role"] == "baseline"]
-        if not ran:
+        row = self.twin
+        if row is None:
             return None
-        # Speed-ups were paired; the best one's times come from its control, a moment later.
-        row = max(ran, key=lambda row: row["speedup"])
         return self.made(kernels.load(row["path"]), Variant(row["mode"], row["layout"]))
+
+    @property
+    def twin(self) -> Row | None:
+        """The row of the fastest way against itself."""
+        return next((row for row in self.rows if row["role"] == "twin"), None)
+
+    @property
+    def name(self) -> str:
+        """Of the fastest way, as in the column `against`; empty if none ran."""
+        row = self.twin
+        return f"{row['path']} {row['mode']}/{row['layout']}" if row else ""
+
+    @property
+    def complaint(self) -> str:
+        """Why no speed-up of this cell can be trusted; empty if they can."""
+        if self.twin is None or abs(self.twin["speedup"] - 1) <= CONTROL_BAND:
+            return ""
+        if self.twin["speedup_low"] <= 1 <= self.twin["speedup_high"]:
+            return ""
+        return f"the dense net against itself reads {self.twin['speedup']:.2f}"

@@ -11,9 +11,9 @@ from bench.latency.trial import Target, Trial
 
 def row(trial: Trial, baseline: Baseline, target: Target, path: Kernel) -> tuple[Row, bool]:
     """The row of one point on one path, and whether it was measured now."""
-    known = trial.earlier(target, path.name) if baseline.earlier else []
-    if known:
-        return known[0], False
+    for known in trial.earlier(target, path.name) if baseline.earlier else []:
+        if known["against"] == baseline.name:
+            return known, False
     try:
         return measured(trial, baseline, target, path)
     except Exception as error:  # an error of one point must not take the others' rows with it
@@ -34,7 +34,7 @@ def measured(trial: Trial, baseline: Baseline, target: Target, path: Kernel) -> 
     if wrong or not able:
         return wrong or failed[0], True
     side, error = min(able, key=lambda pair: trial.glance(pair[0]))
-    contest = trial.compete([baseline.best, side])
+    contest = trial.compete([baseline.best, side]).complaining(baseline.complaint)
     speed = statistics.speedup(contest.times[0], contest.times[1])
     row = trial.result(target, side, error, contest, 1, speed, str(baseline.best))
     skipped = [f"{row['mode']}/{row['layout']} failed: {row['reason']}" for row in failed]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from bench.spec import Frozen
 
+HOW = ("seconds_per_cell", "compile", "cold", "energy_seconds")
+
 
 class LatencyConfig(Frozen):
     """The `latency` section of a config."""
+
+    @property
+    def digest(self) -> str:
+        """Changes when a row would be measured differently; other rows may be asked for."""
+        own = {name: getattr(self, name) for name in HOW}
+        return hashlib.sha256(json.dumps(own).encode()).hexdigest()[:8]
 
     devices: tuple[Literal["cpu", "cuda", "auto"], ...] = Field(
         ("auto",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,10 @@ class Contest:
     states: tuple[machine.State, machine.State]
     complaint: str
 
+    def complaining(self, more: str) -> Contest:
+        """The same with another complaint added, if there is one."""
+        return replace(self, complaint="; ".join(filter(None, (self.complaint, more))))
+
 
 def compete(sides: Sequence[Prepared], cell: Cell, timer: timing.Timer, seconds: float) -> Contest:
     """Time `sides` in turns; again, up to a limit, as long as the machine was unsteady.
@@ -36,10 +40,10 @@ def compete(sides: Sequence[Prepared], cell: Cell, timer: timing.Timer, seconds:
         raw = timing.interleave(sides, timer, seconds, warmth)
         after = machine.look(cell.device)
         times = [side_times / side.copies for side, side_times in zip(sides, raw, strict=True)]
-        spreads = {
-            str(side): float(np.median(taken) / taken.min())
+        spreads = [
+            (str(side), float(np.median(taken) / taken.min()))
             for side, taken in zip(sides, times, strict=True)
-        }
+        ]
         complaint = machine.complaint(before, after, spreads, cell.device, cell.threads)
         contest = Contest(times, (before, after), complaint)
         if not complaint:

@@ -16,7 +16,8 @@ def fold(model: nn.Module) -> tuple[nn.Module, str]:
     """`model` with batch norm folded where it directly follows a convolution or linear layer.
 
     The arithmetic is done in double precision, so folding costs one rounding of each weight; zeros
-    stay zeros. A batch norm that follows anything else (a sum, an activation) stays.
+    stay zeros. A batch norm that follows anything else (a sum, an activation) stays. Of timm's
+    batch norms with an activation in them the activation stays.
 
     Args:
         model: in eval mode; its modules may be changed.
@@ -24,10 +25,10 @@ def fold(model: nn.Module) -> tuple[nn.Module, str]:
     Returns:
         The net, and a note: empty, or why nothing was folded (control flow that cannot be traced).
     """
-    if not any(type(module) in NORMS for module in model.modules()):
+    if not any(isinstance(module, NORMS) for module in model.modules()):
         return model, ""
     try:
-        traced = fx.symbolic_trace(model)
+        traced = fx.GraphModule(model, Tracer().trace(model))
     except Exception as error:  # tracing runs the model's own code, which may raise anything
         return model, f"batch norm not folded: {type(error).__name__} while tracing"
     for node in list(traced.graph.nodes):
@@ -35,11 +36,33 @@ def fold(model: nn.Module) -> tuple[nn.Module, str]:
         if pair is not None:
             source, first, norm = pair
             traced.set_submodule(str(source.target), fused(first, norm))
-            node.replace_all_uses_with(source)
-            traced.graph.erase_node(node)
+            rest = beyond(norm)
+            if rest is not None and len(rest):
+                traced.set_submodule(str(node.target), rest)
+            else:
+                node.replace_all_uses_with(source)
+                traced.graph.erase_node(node)
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced, ""
+
+
+class Tracer(fx.Tracer):
+    """Sees every batch norm as one module, those of other libraries included."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether to leave `m` whole."""
+        return isinstance(m, NORMS) or super().is_leaf_module(m, module_qualified_name)
+
+
+def beyond(norm: nn.Module) -> nn.Sequential | None:
+    """What a batch norm does besides: nothing for torch's own; none where it is not known."""
+    if type(norm) in NORMS:
+        return nn.Sequential()
+    if type(norm).__name__ == "BatchNormAct2d":  # timm's
+        parts = [norm.get_submodule(name) for name in ("drop", "act")]
+        return nn.Sequential(*(part for part in parts if not isinstance(part, nn.Identity)))
+    return None
 
 
 def foldable(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, nn.Module, nn.Module] | None:
@@ -48,7 +71,7 @@ def foldable(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, nn.Module,
     if node.op != "call_module" or not isinstance(source, fx.Node):
         return None
     norm = traced.get_submodule(str(node.target))
-    if type(norm) not in NORMS or norm.running_mean is None:
+    if not isinstance(norm, NORMS) or norm.running_mean is None or beyond(norm) is None:
         return None
     if source.op != "call_module" or len(source.users) > 1:
         return None

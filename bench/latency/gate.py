@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench import rng
 from bench.latency import machine
 from bench.latency.prepare import DTYPES, Cell, Prepared
 
-TOLERANCE = {"fp32": 1e-5, "tf32": 1e-2, "fp16": 1e-2, "bf16": 1e-2}
-SLACK = 1.5
+TOLERANCE = 1e-5
+LEAST, SLACK = 3e-3, 1.5
 
 
 class WrongOutput(ArithmeticError):
@@ -27,17 +28,30 @@ class WrongOutput(ArithmeticError):
 
 @dataclass(frozen=True)
 class Gate:
-    """The reference output of one pruned net in one cell, and how far from it a path may be."""
+    """The reference outputs of one pruned net in one cell, and how far from them a path may be.
 
-    reference: Tensor
+    `cases`: inputs and outputs, fp32; the last input is the one that is timed.
+    """
+
+    cases: tuple[tuple[Tensor, Tensor], ...]
     limit: float
 
     def check(self, prepared: Prepared) -> float:
-        """The relative error of one call; `WrongOutput` if it is too large or not finite."""
-        error = distance(prepared.output(), self.reference)
-        if not error <= self.limit:  # NaN fails too
-            raise WrongOutput(f"relative output error {error:.2e} exceeds {self.limit:.2e}", error)
-        return error
+        """The largest relative error; `WrongOutput` if it is too large or not finite.
+
+        Another input comes first: an output that a path leaves unwritten may be in memory that
+        still holds the right one of an earlier call.
+        """
+        worst = 0.0
+        for x, reference in self.cases if prepared.x is not None else self.cases[-1:]:
+            if prepared.x is not None:
+                prepared.x.copy_(x)
+            error = distance(prepared.output(), reference)
+            if not error <= self.limit:  # NaN fails too
+                said = f"relative output error {error:.2e} exceeds {self.limit:.2e}"
+                raise WrongOutput(said, error)
+            worst = max(worst, error)
+        return worst
 
 
 def gate(model: nn.Module, cell: Cell, x: Tensor) -> Gate:
@@ -45,19 +59,20 @@ def gate(model: nn.Module, cell: Cell, x: Tensor) -> Gate:
 
     The reference is that net in fp32. In fp32 a path may be 1e-5 away (relative to the output's
     norm), which leaves room for the rounding of folded weights and another order of summation, and
-    for nothing else. In tf32, fp16 and bf16 the limit is 1e-2, or 1.5 times the error of the plain
-    net in that dtype where a deep net's own rounding is more than that.
+    for nothing else. In tf32, fp16 and bf16 the limit is 1.5 times the error of the plain net in
+    that dtype, and 3e-3 at least.
     """
     net = copy.deepcopy(model).eval().to(cell.device)
+    other = torch.randn(x.shape, generator=rng.generator("gate", cell.batch)).to(x)
     with machine.exact():
-        reference = net(x).clone()
-    if not bool(torch.isfinite(reference).all()):
+        cases = tuple((given, net(given).clone()) for given in (other, x))
+    if not all(bool(torch.isfinite(reference).all()) for _, reference in cases):
         raise WrongOutput("the net itself gives NaN or infinity on normal input", math.nan)
     if cell.dtype == "fp32":
-        return Gate(reference, TOLERANCE["fp32"])
+        return Gate(cases, TOLERANCE)
     dtype = DTYPES[cell.dtype]
-    plain = distance(net.to(dtype)(x.to(dtype)), reference)
-    return Gate(reference, max(TOLERANCE[cell.dtype], SLACK * plain if math.isfinite(plain) else 0))
+    plain = distance(net.to(dtype)(x.to(dtype)), cases[-1][1])
+    return Gate(cases, max(LEAST, SLACK * plain if math.isfinite(plain) else 0))
 
 
 def distance(output: Tensor, reference: Tensor) -> float:

@@ -9,6 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from bench.latency import table
 from bench.latency.config import LatencyConfig
 from bench.latency.protocol import Target, measure
@@ -71,6 +73,7 @@ def session(
     suite: Path, dataset: str, arch: str, run_ids: Sequence[str], config: LatencyConfig, cache: Path
 ) -> list[Row]:
     """One process's rows; what it measures is kept in `cache`."""
+    torch.set_flush_denormal(True)  # before threads are made, which inherit it
     records = {run: record(suite, run) for run in run_ids}
     for run, found in records.items():
         if (found.spec.arch, found.spec.dataset) != (arch, dataset):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -73,21 +73,23 @@ def allowance(threads: int, cores: int) -> float:
 
 
 def complaint(
-    before: State, after: State, medians: dict[str, float], device: str, threads: int
+    before: State,
+    after: State,
+    medians: Sequence[tuple[str, float]],
+    device: str,
+    threads: int,
 ) -> str:
     """Why the measurement between two states is unsteady; empty if it is steady.
 
     Args:
         before: the state before the first timed call.
         after: the state after the last.
-        medians: median / minimum of each side's times, by the side's name.
+        medians: each side's name and the median / minimum of its times.
         device: cpu or cuda.
         threads: of our calls.
     """
     reasons = [
-        f"{side}: median is {ratio:.2f} x minimum"
-        for side, ratio in medians.items()
-        if ratio > SPREAD
+        f"{side}: median is {ratio:.2f} x minimum" for side, ratio in medians if ratio > SPREAD
     ]
     if device == "cpu":
         foreign, allowed = others(before, after), allowance(threads, env.cores())

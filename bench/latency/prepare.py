@@ -56,6 +56,10 @@ class Prepared:
     note: str = ""
     first_ms: float = 0.0
     """From the folded net to the end of the first call: conversion, search, compilation."""
+    x: Tensor | None = None
+    """The input that it reads in every call; other numbers may be copied into it."""
+    held: object = None
+    """What has to stay in memory: a replayed graph knows addresses only."""
 
     def __call__(self) -> object:
         """Run the net; the result is left in place."""
@@ -93,7 +97,7 @@ def prepare(
     net, note = fold(copy.deepcopy(model).eval())
     memory = torch.channels_last if variant.layout == "nhwc" else torch.contiguous_format
     net = net.to(device=cell.device, dtype=DTYPES[cell.dtype])
-    x = x.to(dtype=DTYPES[cell.dtype])
+    x = x.to(dtype=DTYPES[cell.dtype], copy=True)  # the gate writes into it
     if variant.layout == "nhwc":
         net, x = net.to(memory_format=memory), x.to(memory_format=memory)
     start = time.perf_counter()
@@ -110,7 +114,7 @@ def prepare(
     if cell.device == "cuda":
         torch.cuda.synchronize()
     first = 1e3 * (time.perf_counter() - start)
-    eager = Prepared(kernel.name, variant, digest, run, run, note=note, first_ms=first)
+    eager = Prepared(kernel.name, variant, digest, run, run, note=note, first_ms=first, x=x)
     return replayed(run, eager) if cell.device == "cuda" and variant.mode != "eager" else eager
 
 
@@ -142,7 +146,7 @@ def replayed(run: Callable[[], Tensor], eager: Prepared) -> Prepared:
         torch.cuda.synchronize()
         return out
 
-    return replace(eager, call=graph.replay, output=output, copies=copies)
+    return replace(eager, call=graph.replay, output=output, copies=copies, held=run)
 
 
 def capture(run: Callable[[], Tensor], copies: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:

@@ -53,6 +53,9 @@ TYPES: dict[str, type] = {
     "throttle": str,
     "protocol": int,
     "torch": str,
+    "library": str,
+    "settings": str,
+    "restarts": int,
 }
 COLUMNS = tuple(TYPES)
 IDENTITY = (
@@ -65,8 +68,11 @@ IDENTITY = (
     "threads",
     "protocol",
     "torch",
+    "library",
+    "settings",
 )
 """Rows that agree in these measured the same thing; a run's or point's new name changes nothing."""
+CONDITION = ("digest", "device", "device_name", "dtype", "batch", "threads")
 MIDDLES = (
     "median_ms", "p5_ms", "p25_ms", "p75_ms", "p95_ms", "cold_ms", "first_ms", "energy_mj",
     "speedup",
@@ -129,21 +135,35 @@ def pool(restarts: Sequence[Sequence[Row]]) -> list[Row]:
     """One table from those of several processes.
 
     Times and speed-up are medians over processes, minimum and interval span all of them, counts add
-    up, and the worst status with its reason stands. Rows are matched by run, point and `IDENTITY`;
-    mode and layout may differ between processes, where the choice between two variants is close:
-    the first one's are shown.
+    up, and the worst status with its reason stands. Rows are matched by run, point and `IDENTITY`,
+    those of the unpruned net by mode and layout, too. A pruned net's may differ between processes,
+    where the choice between two is close: the first one's are shown. Which way to run the unpruned
+    net is the fastest may differ as well: the one that is it most often stays the twin.
     """
     if len(restarts) == 1:
         return list(restarts[0])
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for rows in restarts:
-        seen: dict[tuple[Any, ...], int] = defaultdict(int)
-        for row in rows:
-            key = (row["run"], row["point"], *identity(row))
-            # A dense net has several rows per cell, always in the same order.
-            groups.setdefault((*key, seen[key]), []).append(row)
-            seen[key] += 1
-    return [pooled(rows) for rows in groups.values()]
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in (row for rows in restarts for row in rows):
+        candidate = row["role"] == "candidate"
+        way = () if candidate else (row["role"] == "control", row["mode"], row["layout"])
+        groups[(row["run"], row["point"], *identity(row), *way)].append(row)
+    merged = [pooled(rows) for rows in groups.values()]
+    return one_twin(merged, groups.values())
+
+
+def one_twin(merged: list[Row], groups: Iterable[list[Row]]) -> list[Row]:
+    """`merged` with one twin per condition: what was it in most processes."""
+    votes: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
+    for place, rows in enumerate(groups):
+        cell = tuple(merged[place][name] for name in CONDITION)
+        if wins := sum(row["role"] == "twin" for row in rows):
+            votes[cell].append((-wins, place))
+    for found in votes.values():
+        first, *others = [place for _, place in sorted(found)]
+        merged[first]["role"] = "twin"
+        for place in others:
+            merged[place]["role"] = "baseline"
+    return merged
 
 
 def pooled(rows: list[Row]) -> Row:
@@ -156,7 +176,8 @@ def pooled(rows: list[Row]) -> Row:
         merged[name] = reduce(min, rows, name)
     for name in ("speedup_high", "output_error", "peak_mb", "load_after"):
         merged[name] = reduce(max, rows, name)
-    merged["n"] = reduce(sum, rows, "n")
+    for name in ("n", "restarts"):
+        merged[name] = reduce(sum, rows, name)
     return merged
 
 

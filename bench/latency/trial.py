@@ -82,6 +82,9 @@ class Trial:
             "device_name": self.name,
             "protocol": PROTOCOL,
             "torch": str(torch.__version__),
+            "library": kernels.load(path).version() or None,  # as an empty cell reads
+            "settings": self.setting.config.digest,
+            "restarts": 1,
             "reason": "",
         }
         return row | values

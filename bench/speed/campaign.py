@@ -24,7 +24,7 @@ from bench.suite import ConfigError, load_yaml, parse
 
 FOLDER = Path(__file__).parents[1] / "config" / "speed"
 CLASSES = 1000
-UNSAID = ("density", "uneven")
+UNSAID = ("density", "uneven", "allocation")
 """Parameters that a version's label leaves out."""
 KEPT = 16
 """Nets that are held in memory while a subject is measured."""
@@ -69,9 +69,9 @@ class Subject:
             return models.build(self.name, (channels, high, wide), CLASSES).eval()
 
     @property
-    def versions(self) -> dict[str, Callable[[], nn.Module]]:
+    def versions(self) -> dict[str, partial[nn.Module]]:
         """Label (`random(pattern=channel)@0.1`) -> what makes that version."""
-        found: dict[str, Callable[[], nn.Module]] = {}
+        found: dict[str, partial[nn.Module]] = {}
         for method, settings in self.part.versions.items():
             for params in settings:
                 shown = {key: value for key, value in params.items() if key not in UNSAID}
@@ -79,6 +79,8 @@ class Subject:
                 own = [params["density"]] if "density" in params else self.part.densities
                 for density in own:
                     label = method + (f"({said})" if said else "") + f"@{density:g}"
+                    if label in found:
+                        raise ConfigError(f"{self.name}: two versions are called {label}")
                     made = make(method, {**params, "density": density})
                     found[label] = partial(self._pruned, made)
         return found
@@ -88,7 +90,9 @@ class Subject:
 
     def target(self, label: str) -> Target:
         """A version, or `dense`, under the name that the protocol knows it by."""
-        said = f"{self.kind} {self.name} {self.shape} {label}"
+        made = self.versions[label].args[0] if label != "dense" else None
+        how = made and (type(made).__name__, made.version, made.model_dump_json())
+        said = f"{self.kind} {self.name} {self.shape} {how}"
         return Target(label, 0, hashlib.sha256(said.encode()).hexdigest(), Path(label))
 
     def loader(self) -> Callable[[Path], nn.Module]:

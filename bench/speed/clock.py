@@ -21,6 +21,7 @@ from bench.latency.prepare import DTYPES
 
 PASSES, FIRST = 9, 2
 """Forward passes that count, after the first ones that do not."""
+WHOLE = ""
 SHOWN = 3
 """Operators of a layer."""
 
@@ -34,7 +35,10 @@ def ready(model: nn.Module, path: Kernel | None, dtype: str, layout: str) -> nn.
 
 
 def clock(net: nn.Module, names: Sequence[str], x: Tensor) -> dict[str, float]:
-    """Median ms of a forward pass of `x` in each named module, all its calls together."""
+    """Median ms of a forward pass of `x` in each named module, all its calls together.
+
+    And, under `WHOLE`, in the whole net.
+    """
     passes: list[dict[str, float]] = []
 
     def start(name: str, *_: Any) -> None:
@@ -46,8 +50,11 @@ def clock(net: nn.Module, names: Sequence[str], x: Tensor) -> dict[str, float]:
     with hooked(net, names, start, stop):
         for _ in range(FIRST + PASSES):
             passes.append(defaultdict(float))
+            start(WHOLE)
             net(x)
-    return {n: 1e3 * float(np.median([one[n] for one in passes[FIRST:]])) for n in names}
+            stop(WHOLE)
+    kept = passes[FIRST:]
+    return {n: 1e3 * float(np.median([one[n] for one in kept])) for n in (*names, WHOLE)}
 
 
 def operators(net: nn.Module, names: Sequence[str], x: Tensor) -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.kernels import Kernel
 from bench.latency.prepare import DTYPES, Cell
-from bench.speed.clock import clock, operators, ready
+from bench.speed.clock import WHOLE, clock, operators, ready
 from bench.speed.roofline import Ceilings, floor, work
 from bench.speed.shapes import calls
 
@@ -39,6 +39,19 @@ class Layer:
     floor_ms: float
 
 
+class Diagnosis(NamedTuple):
+    """The layers of a net, and both nets' own times, run eagerly in the same layout."""
+
+    layers: list[Layer]
+    dense_ms: float
+    ms: float
+
+    @property
+    def theory(self) -> float:
+        """Multiply-adds of the dense net over those left."""
+        return 1 / sum(layer.share * layer.left for layer in self.layers)
+
+
 class Part(NamedTuple):
     """What is left of a layer: multiply-adds of a sample, least ms of a batch, channels."""
 
@@ -55,7 +68,7 @@ def diagnose(
     layout: str,
     x: Tensor,
     limits: Ceilings,
-) -> list[Layer]:
+) -> Diagnosis:
     """The layers of `dense` (unpruned) and `model` (pruned) on `path`, timed one by one, eagerly.
 
     `x`: (batch, ...), fp32. On the CPU only: its clock sees a GPU's launches, not its work.
@@ -87,7 +100,7 @@ def diagnose(
                 floor_ms=sum(part.floor_ms for part in inside.values()),
             )
         )
-    return found
+    return Diagnosis(found, before[WHOLE], after[WHOLE])
 
 
 def stays(dense: nn.Module, model: nn.Module, made: nn.Module, name: str, path: Kernel) -> str:
@@ -120,43 +133,52 @@ CAUSES = {
     "kernel": "the kernel itself, above what its layers' arithmetic and traffic need",
     "traffic": "memory traffic, which falls less than the arithmetic",
     "between": "launches and what lies between the layers",
+    "runtime": "the dense net is faster elsewhere than in this path's own surroundings",
 }
 
 
-def causes(layers: list[Layer], dense_ms: float, ms: float) -> dict[str, float]:
+def causes(found: Diagnosis, best_ms: float) -> dict[str, float]:
     """The time in ms above what the multiply-adds left would take, by its cause (see `CAUSES`).
 
-    `dense_ms`, `ms`: of the whole nets. What they would take is each dense layer's time, times the
-    share of its multiply-adds that is left; for what lies between layers, times the whole net's.
+    `best_ms`: of the fastest way to run the dense net; over the theoretical speed-up it is what
+    they would take. Of a layer that is the dense layer's time, times its share of multiply-adds
+    left; of what lies between the layers, times the whole net's.
     """
-    found = dict.fromkeys(CAUSES, 0.0)
-    for layer in layers:
+    lost = dict.fromkeys(CAUSES, 0.0)
+    ideals = 0.0
+    for layer in found.layers:
         ideal = layer.dense_ms * layer.left
+        ideals += ideal
         if not layer.exploits:
-            found["ineligible"] += layer.ms - ideal
+            lost["ineligible"] += layer.ms - ideal
             continue
         least = max(layer.floor_ms, ideal)
-        found["traffic"] += least - ideal
-        found["kernel"] += layer.ms - least
-    left = sum(layer.share * layer.left for layer in layers)
-    between = dense_ms - sum(layer.dense_ms for layer in layers)
-    found["between"] = ms - sum(layer.ms for layer in layers) - left * between
-    return found
+        lost["traffic"] += least - ideal
+        lost["kernel"] += layer.ms - least
+    between = found.dense_ms - sum(layer.dense_ms for layer in found.layers)
+    after = found.ms - sum(layer.ms for layer in found.layers)
+    lost["between"] = after - between / found.theory
+    lost["runtime"] = ideals + between / found.theory - best_ms / found.theory
+    return lost
 
 
-def sentence(layers: list[Layer], dense_ms: float, ms: float, theory: float) -> str:
-    """What holds back a net that reaches less than half of its theoretical speed-up; else empty."""
-    if dense_ms / ms >= theory / 2:
+def sentence(found: Diagnosis, best_ms: float, ms: float) -> str:
+    """What holds back a net that reaches less than half of its theoretical speed-up; else empty.
+
+    `best_ms`, `ms`: of the fastest way to run the dense net, and of the pruned one, as measured.
+    """
+    if best_ms / ms >= found.theory / 2:
         return ""
-    lost = {cause: time for cause, time in causes(layers, dense_ms, ms).items() if time > 0}
+    lost = {cause: time for cause, time in causes(found, best_ms).items() if time > 0}
     if not lost:
         return ""
     worst = max(lost, key=lambda cause: lost[cause])
     said = f"{100 * lost[worst] / sum(lost.values()):.0f} % of the time lost: {CAUSES[worst]}"
     if worst == "ineligible":
-        most = max((one for one in layers if not one.exploits), key=lambda one: one.ms)
+        most = max((one for one in found.layers if not one.exploits), key=lambda one: one.ms)
         said += f" ({most.name}: {most.reason})"
     if worst == "kernel":
-        most = max((one for one in layers if one.exploits), key=lambda one: one.ms - one.floor_ms)
+        own = (one for one in found.layers if one.exploits)
+        most = max(own, key=lambda one: one.ms - one.floor_ms)
         said += f" (most in {most.name}, {most.operators})"
     return said

@@ -17,10 +17,9 @@ KEYS = ["dataset", "arch", "run", "path", *SETTING]
 
 
 def noise(table: pd.DataFrame) -> float:
-    """The largest relative difference among what does the same work: A/A pairs and controls."""
-    same = table["against"].eq(table["path"] + " " + table["mode"] + "/" + table["layout"])
-    same = (same & table["role"].eq("baseline")) | table["role"].eq("control")
-    pairs = table.loc[same & table["status"].eq("ok"), "speedup"]
+    """The largest relative difference among what does the same work: twins and controls."""
+    same = table["role"].isin(["twin", "control"]) & table["status"].eq("ok")
+    pairs = table.loc[same, "speedup"].dropna()
     return float(np.expm1(np.log(pairs).abs().max())) if len(pairs) else 0.0
 
 
@@ -28,17 +27,24 @@ def regressions(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The rows whose speed-up over the dense net has fallen by more than the noise of both tables.
 
     Speed-ups are paired with the dense net in their own session, so that a machine that is slower
-    as a whole counts for nothing. And the intervals must not touch. Columns: `KEYS`, `before`,
-    `now`, `lost` (relative), `noise`.
+    as a whole counts for nothing. And the intervals must not touch. A row that has failed since is
+    one, too. Columns: `KEYS`, `before`, `now`, `lost` (relative), `noise`, `reason`.
+
+    Raises `ValueError` where the tables have no row in common.
     """
-    sides = [
-        table[table["role"].eq("candidate") & table["status"].eq("ok")].set_index(KEYS)
-        for table in (old, new)
-    ]
-    both = sides[0].join(sides[1], how="inner", lsuffix="_old", rsuffix="_new").reset_index()
+    ran = old[old["role"].eq("candidate") & old["status"].eq("ok")]
+    again = new[new["role"].eq("candidate") & ~new["status"].eq("unsteady")]
+    both = ran.merge(again, on=KEYS, suffixes=("_old", "_new"))
+    if not len(both):
+        raise ValueError("the two campaigns have no row in common")
     allowed = max(LEAST, noise(old), noise(new))
     lost = 1 - both["speedup_new"] / both["speedup_old"]
-    worse = both[(lost > allowed) & (both["speedup_high_new"] < both["speedup_low_old"])]
+    slower = (lost > allowed) & (both["speedup_high_new"] < both["speedup_low_old"])
+    worse = both[slower | ~both["status_new"].eq("ok")]
     return worse[KEYS].assign(
-        before=worse["speedup_old"], now=worse["speedup_new"], lost=lost[worse.index], noise=allowed
+        before=worse["speedup_old"],
+        now=worse["speedup_new"],
+        lost=lost[worse.index],
+        noise=allowed,
+        reason=worse["reason_new"],
     )

@@ -1,7 +1,7 @@
 """The least time a layer can take on this machine: the larger of arithmetic and memory traffic.
 
 The ceilings are measured, not looked up: a large matrix product and a large copy, in the same
-process as the layers.
+campaign as the layers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.latency.prepare import DTYPES, Cell
-from bench.latency.timing import Timer, events, wall
+from bench.latency.timing import COOL, HOT, Timer, events, wall, warm
 from bench.speed.shapes import LayerShape
 
 SIDE = {"cpu": 2048, "cuda": 8192}
@@ -20,8 +20,6 @@ SIDE = {"cpu": 2048, "cuda": 8192}
 COPIED = {"cpu": 256 * 2**20, "cuda": 4 * 2**30}
 """Bytes read, and as many written: far more than any cache holds."""
 CALLS = 7
-INDEX = 4
-"""Bytes of the index that a stored weight of a sparse layer needs."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,14 @@ def ceilings(cell: Cell) -> Ceilings:
     timer: Timer = events if cell.device == "cuda" else wall
     side, dtype = SIDE[cell.device], DTYPES[cell.dtype]
     a, b = (torch.randn(side, side, device=cell.device).to(dtype) for _ in range(2))
-    product = min(timer(lambda: a @ b, CALLS + 1)[1:])
+    warmth = HOT if cell.device == "cuda" else COOL
+    product = min(warm(lambda: a @ b, timer, warmth), *timer(lambda: a @ b, CALLS))
     source = torch.ones(COPIED[cell.device] // 4, device=cell.device)
     target = torch.empty_like(source)
-    copy = min(timer(lambda: target.copy_(source), CALLS + 1)[1:])
+    copy = min(
+        warm(lambda: target.copy_(source), timer, warmth),
+        *timer(lambda: target.copy_(source), CALLS),
+    )
     return Ceilings(2e3 * side**3 / product, 2e3 * COPIED[cell.device] / copy)
 
 
@@ -76,14 +78,26 @@ def places(shape: LayerShape) -> int:
     )
 
 
-def floor(shape: LayerShape, cell: Cell, density: float, limits: Ceilings) -> Floor:
-    """For a batch: every input, weight left and output moves once, each of the latter is used.
+def read(shape: LayerShape) -> int:
+    """Inputs of one sample that a layer reads: a stride wider than the kernel leaves some out."""
+    if shape.window is None:
+        return math.prod(shape.inputs)
+    kernel, stride, _, dilation = shape.window
+    sides = [
+        size if jump <= step * (taps - 1) + 1 else min(size, -(-size // jump) * taps)
+        for size, taps, jump, step in zip(shape.inputs[1:], kernel, stride, dilation, strict=True)
+    ]
+    return shape.inputs[0] * math.prod(sides)
 
-    Weights of a layer below density 1 bring an index of four bytes each.
+
+def floor(shape: LayerShape, cell: Cell, density: float, limits: Ceilings) -> Floor:
+    """For a batch: every input that is read, weight and output moves once.
+
+    The weights in the smaller of two forms: all of them, or those left with a bit for each place.
     """
-    done, weights = work(shape, cell.batch, density)
-    size = DTYPES[cell.dtype].itemsize
-    maps = cell.batch * (math.prod(shape.inputs) + shape.outputs * places(shape))
-    moved = maps * size + weights * (size + (INDEX if density < 1 else 0))
+    done, left = work(shape, cell.batch, density)
+    whole, size = work(shape, 1)[1], DTYPES[cell.dtype].itemsize
+    maps = cell.batch * (read(shape) + shape.outputs * places(shape))
+    moved = maps * size + min(whole * size, left * size + whole / 8)
     compute, memory = 2 * done / limits.flops, moved / limits.bandwidth
     return Floor(1e3 * max(compute, memory), "compute" if compute > memory else "memory")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench import kernels
+from bench.env import environment
 from bench.latency import job, machine, table
 from bench.latency.prepare import Cell, inputs
 from bench.latency.protocol import cells, measure
@@ -20,12 +24,14 @@ from bench.speed.campaign import Campaign, Subject, find, read, subjects
 from bench.speed.diagnosis import diagnose, sentence
 from bench.speed.figures import draw
 from bench.speed.roofline import Ceilings, ceilings, floor
-from bench.speed.table import DENSE, write
+from bench.speed.table import write
 from bench.suite import ConfigError
 from bench.surgery.allocation import AllocationError
 from bench.surgery.patterns import PatternError
 from bench.surgery.probe import SurgeryError
 
+WHOLE = ("masked_dense", "onnxruntime")
+"""Paths that are not looked into by layer: they do all of the dense net's work."""
 COUNTED = ("density", "macs", "effective_macs", "bits")
 
 
@@ -66,6 +72,7 @@ def measured(campaign: Campaign, name: str, folder: Path) -> Path:
 
 def session(campaign: Campaign, name: str, cache: Path) -> list[Row]:
     """One process's rows."""
+    torch.set_flush_denormal(True)  # before threads are made, which inherit it
     subject = subjects(campaign)[name]
     previous = table.read(cache)
     rows = measure(
@@ -97,15 +104,13 @@ def facts(campaign: Campaign, name: str, folder: Path) -> Path:
             counted = cost(load(Path(label)), dense, subject.shape, 0)[0]
         except (PatternError, SurgeryError, AllocationError):
             continue
-        row = {"run": label} | {
-            n: counted[n] for n in ("density", "macs", "effective_macs", "bits")
-        }
+        row = {"run": label} | {name: counted[name] for name in COUNTED}
         for cell in cells(subject.part.latency):
             limit = known[cell.device, cell.dtype, cell.threads]
             least = subject.layer and floor(subject.layer, cell, counted["density"], limit)
             rows.append(
                 row
-                | {"dtype": cell.dtype, "batch": cell.batch, "threads": cell.threads}
+                | cell._asdict()
                 | {"floor_ms": least and least.ms, "bound": least and least.bound}
             )
     return _write(folder / "versions" / f"{name}.csv", rows)
@@ -121,24 +126,25 @@ def explain(subject: Subject, rows: list[Row], folder: Path) -> None:
     for row in rows:
         if row["role"] != "candidate" or row["status"] != "ok" or row["device"] != "cpu":
             continue
-        label = {name: row[name] for name in ("run", "path", "dtype", "batch", "threads")}
+        label = {name: row[name] for name in ("run", "path", *Cell._fields)}
         model, path = load(Path(row["run"])), kernels.load(row["path"])
-        if path.name in DENSE:
+        cell = Cell(*(row[name] for name in Cell._fields))
+        if path.name in WHOLE:
             reasons.append(label | {"why": f"{path.name} multiplies zeros like any number"})
             continue
-        cell = Cell("cpu", row["dtype"], row["batch"], row["threads"])
         with machine.pinned("cpu", cell.threads):
-            layers = diagnose(
+            found = diagnose(
                 dense, model, path, cell, row["layout"], inputs(subject.shape, cell),
                 known["cpu", cell.dtype, cell.threads],
             )  # fmt: skip
-        diagnosed += [label | asdict(layer) for layer in layers]
-        theory = 1 / sum(layer.share * layer.left for layer in layers)
-        said = sentence(layers, row["speedup"] * row["median_ms"], row["median_ms"], theory)
+        diagnosed += [label | asdict(layer) for layer in found.layers]
+        said = sentence(found, row["speedup"] * row["median_ms"], row["median_ms"])
         reasons += [label | {"why": said}] * bool(said)
     for kind, own in (("diagnosis", diagnosed), ("reasons", reasons)):
+        path_of = folder / kind / f"{slug(subject.name)}.csv"
+        path_of.unlink(missing_ok=True)
         if own:
-            _write(folder / kind / f"{slug(subject.name)}.csv", own)
+            _write(path_of, own)
 
 
 def ceilings_of(folder: Path) -> dict[tuple[str, str, int], Ceilings]:
@@ -162,7 +168,10 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def limits(campaign: Campaign, folder: Path) -> Path:
-    """Measure the ceilings of every device, dtype and thread count; write `ceilings.csv`."""
+    """Measure the ceilings of every device, dtype and thread count; write `ceilings.csv`.
+
+    And `environment.json`: what this machine is, with which versions.
+    """
     found: dict[tuple[str, str, int], Ceilings] = {}
     for part in filter(None, (campaign.layers, campaign.nets)):
         for cell in cells(part.latency):
@@ -170,6 +179,9 @@ def limits(campaign: Campaign, folder: Path) -> Path:
             if key not in found:
                 with machine.pinned(cell.device, cell.threads, cell.dtype):
                     found[key] = ceilings(cell)
+    path = folder / "environment.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(environment(), indent=1) + "\n")
     names = ("device", "dtype", "threads")
     rows = [dict(zip(names, key, strict=True)) | asdict(own) for key, own in found.items()]
     return _write(folder / "ceilings.csv", rows)

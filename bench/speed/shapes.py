@@ -31,10 +31,12 @@ class LayerShape:
         if self.window is None:
             tokens = "".join(f"-{n}" for n in self.inputs[:-1])
             return f"linear-{self.inputs[-1]}-{self.outputs}{tokens}"
-        kernel, stride, _, dilation = self.window
+        kernel, stride, padding, dilation = self.window
         parts = [f"conv{kernel[0]}x{kernel[1]}", str(self.inputs[0]), str(self.outputs)]
         parts += [f"g{self.groups}"] * (self.groups > 1) + [f"s{stride[0]}"] * (stride[0] > 1)
         parts += [f"d{dilation[0]}"] * (dilation[0] > 1)
+        usual = dilation[0] * (kernel[0] - 1) // 2
+        parts += [f"p{padding[0]}"] * (padding[0] != usual)
         return "-".join([*parts, "x".join(str(n) for n in dict.fromkeys(self.inputs[1:]))])
 
     def build(self) -> nn.Module:
