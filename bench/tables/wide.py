@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from bench.tables import choice
 from bench.tables.cells import GROUP
 from bench.tables.measures import Measure, named
 from bench.tables.render import Block, Cell
@@ -32,6 +33,7 @@ def blocks(comparison: pd.DataFrame, points: pd.DataFrame) -> list[Block]:
         found.append(by_density(place, part, seen, lost.nunique()))
         if (part.loc[part["block"] == "method", "n"] > 0).any():
             found.append(sizes(place, part))
+            found += choice.blocks(place, part)
     return found
 
 
