@@ -101,12 +101,8 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
 
 def latency(plan: str, pair: str) -> None:
     """Time all points of a pair against the dense net; nothing else should run on the machine."""
-    import torch
-
     from bench import latency as timing
     from bench.latency.config import LatencyConfig
-
-    torch.set_flush_denormal(True)  # threads inherit it from the one that makes them
 
     content, folder = load_plan(plan)
     arch, dataset = content["pairs"][pair]
@@ -144,11 +140,8 @@ def speed(campaign: str, step: str | None, subject: str | None) -> None:
 
     What is measured already is left alone. Nothing else should run on the machine.
     """
-    import torch
-
     from bench.speed.run import run
 
-    torch.set_flush_denormal(True)  # threads inherit it from the one that makes them
     for line in run(campaign, RESULTS, step, subject):
         print(line, flush=True)
 

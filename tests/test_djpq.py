@@ -435,6 +435,7 @@ def test_a_recurrent_net_is_refused(digits):
 
 def test_a_net_that_simulates_integers_is_not_timed_as_if_it_were_fast(finished, start):
     model, _ = finished()
-    verdicts = [paths.load(name).applies(model, start, "cpu", "fp32") for name in paths.names()]
-    assert verdicts
+    here = [path for path in map(paths.load, paths.names()) if "fp32" in path.dtypes.get("cpu", ())]
+    verdicts = [path.applies(model, start, "cpu", "fp32") for path in here]
+    assert len(verdicts) > 3
     assert all(not fits and "simulated" in reason for fits, reason in verdicts)

@@ -9,7 +9,7 @@ from bench import env, kernels, models
 from bench.latency import COLUMNS, contest, extras, measure, statistics, table, timing
 from bench.latency.fold import fold
 from bench.latency.gate import WrongOutput, gate
-from bench.latency.machine import State, allowance, complaint, exact, others, pinned
+from bench.latency.machine import State, allowance, complaint, exact, flushed, others, pinned
 from bench.latency.prepare import Cell, Prepared, Variant, prepare, why
 
 from .latency_fakes import CONFIG, DENSE, SHAPE, SHRUNK, Shelf, convnet
@@ -349,3 +349,13 @@ def test_tf32_is_on_only_where_it_is_asked_for_and_never_for_the_reference(dtype
             assert not matmul.allow_tf32
         assert matmul.allow_tf32 == (dtype == "tf32")
     assert matmul.allow_tf32 == before
+
+
+def test_sub_normals_are_flushed_inside_and_alive_again_behind():
+    tiny = torch.full((8,), 1e-40)
+    assert (tiny * 1).count_nonzero() == 8
+    with flushed():
+        with pinned("cpu", 1):
+            assert (tiny * 1).count_nonzero() == 0
+        assert (tiny * 1).count_nonzero() == 0  # also behind a cell, where threads may be made
+    assert (tiny * 1).count_nonzero() == 8

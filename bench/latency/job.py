@@ -9,9 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from bench.latency import table
+from bench.latency import machine, table
 from bench.latency.config import LatencyConfig
 from bench.latency.protocol import Target, measure
 from bench.latency.table import Row
@@ -61,19 +59,23 @@ def restarted(work: Callable[[Path], list[Row]], path: Path, restarts: int) -> l
     """
     caches = [path.parent / ".measured" / f"{path.stem}.{index}.csv" for index in range(restarts)]
     if restarts == 1:
-        return work(caches[0])
+        return _flushed(work, caches[0])
     context, parts = multiprocessing.get_context("spawn"), []
     for cache in caches:
         with ProcessPoolExecutor(1, mp_context=context) as process:
-            parts.append(process.submit(work, cache).result())
+            parts.append(process.submit(_flushed, work, cache).result())
     return table.pool(parts)
+
+
+def _flushed(work: Callable[[Path], list[Row]], cache: Path) -> list[Row]:
+    with machine.flushed():
+        return work(cache)
 
 
 def session(
     suite: Path, dataset: str, arch: str, run_ids: Sequence[str], config: LatencyConfig, cache: Path
 ) -> list[Row]:
     """One process's rows; what it measures is kept in `cache`."""
-    torch.set_flush_denormal(True)  # before threads are made, which inherit it
     records = {run: record(suite, run) for run in run_ids}
     for run, found in records.items():
         if (found.spec.arch, found.spec.dataset) != (arch, dataset):

@@ -28,6 +28,9 @@ CLOCK_DRIFT = 0.03
 """Largest relative change of the GPU's clock during a steady measurement."""
 
 
+_flushing: list[bool] = []
+
+
 @dataclass(frozen=True)
 class State:
     """The machine at one moment."""
@@ -118,15 +121,28 @@ def pinned(device: str, threads: int, dtype: str = "fp32") -> Iterator[None]:
     """Threads set, sub-normals flushed, TF32 only if asked, cuDNN's search on; then restored."""
     old_threads, old_search = torch.get_num_threads(), torch.backends.cudnn.benchmark
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
     torch.backends.cudnn.benchmark = True
     try:
-        with torch.inference_mode(), exact(dtype != "tf32"):
+        with flushed(), torch.inference_mode(), exact(dtype != "tf32"):
             yield
     finally:
         torch.backends.cudnn.benchmark = old_search
-        torch.set_flush_denormal(False)
         torch.set_num_threads(old_threads)
+
+
+@contextmanager
+def flushed() -> Iterator[None]:
+    """Sub-normal numbers are zero, in this thread and in those that it makes meanwhile.
+
+    Threads inherit that when they are made: whoever measures enters this before torch has any.
+    """
+    _flushing.append(True)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        _flushing.pop()
+        torch.set_flush_denormal(bool(_flushing))
 
 
 @contextmanager

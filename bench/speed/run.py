@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench import kernels
 from bench.env import environment
 from bench.latency import job, machine, table
@@ -40,6 +38,11 @@ def run(name: str, results: Path, step: str | None, subject: str | None) -> Iter
 
     Raises `ConfigError` for an unknown campaign or subject.
     """
+    with machine.flushed():
+        yield from _run(name, results, step, subject)
+
+
+def _run(name: str, results: Path, step: str | None, subject: str | None) -> Iterator[str]:
     campaign = read(find(name))
     folder, every = results / campaign.campaign, subjects(campaign)
     if step == "subject" and subject not in every:
@@ -72,7 +75,6 @@ def measured(campaign: Campaign, name: str, folder: Path) -> Path:
 
 def session(campaign: Campaign, name: str, cache: Path) -> list[Row]:
     """One process's rows."""
-    torch.set_flush_denormal(True)  # before threads are made, which inherit it
     subject = subjects(campaign)[name]
     previous = table.read(cache)
     rows = measure(
