@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -26,6 +27,10 @@ class Contest:
         return replace(self, complaint="; ".join(filter(None, (self.complaint, more))))
 
 
+def _look(looks: list[machine.State], device: str) -> None:
+    looks.append(machine.look(device))
+
+
 def compete(sides: Sequence[Prepared], cell: Cell, timer: timing.Timer, seconds: float) -> Contest:
     """Time `sides` in turns; again, up to a limit, as long as the machine was unsteady.
 
@@ -36,9 +41,12 @@ def compete(sides: Sequence[Prepared], cell: Cell, timer: timing.Timer, seconds:
     seconds *= max(1, len(sides) / 2)
     seconds = max(seconds, 0.3 * len(sides)) if hot else seconds
     for _ in range(ATTEMPTS[cell.device]):
-        before = machine.look(cell.device)
-        raw = timing.interleave(sides, timer, seconds, warmth)
-        after = machine.look(cell.device)
+        # a GPU's clock ramps while it warms up: the first look comes after that
+        looks: list[machine.State] = []
+        look = partial(_look, looks, cell.device)
+        raw = timing.interleave(sides, timer, seconds, warmth, look)
+        look()
+        before, after = looks
         times = [side_times / side.copies for side, side_times in zip(sides, raw, strict=True)]
         spreads = [
             (str(side), float(np.median(taken) / taken.min()))

@@ -71,7 +71,11 @@ def warm(call: Callable[[], Any], timer: Timer, warmth: Warmth) -> float:
 
 
 def interleave(
-    calls: Sequence[Callable[[], Any]], timer: Timer, seconds: float, warmth: Warmth = COOL
+    calls: Sequence[Callable[[], Any]],
+    timer: Timer,
+    seconds: float,
+    warmth: Warmth = COOL,
+    ready: Callable[[], Any] = lambda: None,
 ) -> list[Times]:
     """Times of each of `calls`, taken in turns: A B A B ...
 
@@ -84,11 +88,13 @@ def interleave(
         timer: how to time a call.
         seconds: for all sides together, the untimed calls included; at least 8 rounds are made.
         warmth: warm-up of each side, before the rounds.
+        ready: called between the two.
 
     Returns:
         For each side an array (rounds, timed calls per turn); row i of all sides is one round.
     """
     floors = [max(warm(call, timer, warmth), 1e-4) for call in calls]
+    ready()
     turns = [max(1, min(LONGEST_TURN, math.ceil(TURN_MS / floor))) for floor in floors]
     round_ms = sum((turn + 1) * floor for turn, floor in zip(turns, floors, strict=True))
     rounds = max(FEWEST_ROUNDS, min(MOST_ROUNDS, round(1000 * seconds / round_ms)))

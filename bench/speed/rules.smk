@@ -48,6 +48,22 @@ rule speed_subject:
         "|| {{ tail -n 20 {log} >&2; exit 1; }}"
 
 
+# layers for pytest-benchmark's own tools; in a checkout, which has tests/
+rule speed_benchmarks:
+    output:
+        f"{SPEED}/benchmarks.json",
+    log:
+        f"{SPEED}/logs/benchmarks.log",
+    threads: workflow.cores  # as speed_ceilings
+    resources:
+        gpu=PLAN.gpus,
+    params:
+        campaign=config["campaign"],
+    shell:
+        "BENCH_CAMPAIGN={params.campaign:q} python -m pytest -m perf tests/perf/test_layers.py "
+        "--benchmark-json={output} > {log} 2>&1 || {{ tail -n 20 {log} >&2; exit 1; }}"
+
+
 rule speed_tables:
     input:
         expand(f"{SPEED}/latency/{{subject}}.csv", subject=SUBJECTS),

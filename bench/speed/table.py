@@ -117,6 +117,8 @@ def csv_of(table: pd.DataFrame) -> str:
 def layers(table: pd.DataFrame) -> list[Block]:
     """A block per setting and version: each layer's best dense time, and gains by density."""
     own, blocks = table[table["dataset"] == "layers"], []
+    twins = own[(own["role"] == "twin") & (own["dtype"] == "bf16")].to_dict("records")
+    halves = {(row["arch"], row["batch"], row["threads"]): row["median_ms"] for row in twins}
     for key, part in own.groupby(SETTING, sort=True):
         base = denominators(part)
         for version, made in part[part["role"] == "candidate"].groupby("version", sort=True):
@@ -127,9 +129,16 @@ def layers(table: pd.DataFrame) -> list[Block]:
                     fastest(made[(made["arch"] == arch) & (made["asked"] == d)]) for d in densities
                 ]
                 floor = f"{100 * dense['of_floor']:.0f} ({dense['bound']})"
-                head = line(arch, f"{dense['median_ms']:.3g}", dense["path"], floor)
+                low = halves.get((arch, *key[2:]))
+                head = line(
+                    arch, f"{dense['median_ms']:.3g}", dense["path"],
+                    low and f"{low:.3g}", floor,
+                )  # fmt: skip
                 rows.append((*head, *cells))
-            header = ("layer", "dense, ms", "by", "% of floor", *(f"{d:g}" for d in densities))
+            header = (
+                "layer", "dense, ms", "by", "dense bf16, ms", "% of floor",
+                *(f"{d:g}" for d in densities),
+            )  # fmt: skip
             title = f"Layers, {version}, {setting(key)}"
             blocks.append(Block(title, header, (("", tuple(rows)),), NOTES, wide=True))
     return blocks
@@ -139,6 +148,7 @@ NOTES = (
     "Columns of densities: how many times faster than the fastest dense kernel the fastest path is "
     "(ratio of paired medians), and which; bold: its interval over three processes is above "
     f"{WIN}. Blank: no path takes the layer, or the machine was unsteady.",
+    "dense bf16: the fastest dense kernel in bf16, which a sparse one in fp32 has to beat, too.",
     "% of floor: the dense layer's least possible time by the measured ceilings over its own, and "
     "what binds it.",
 )
