@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 
 Seeds = Mapping[int, float]
 """One value per seed."""
@@ -85,6 +85,44 @@ def paired(a: Seeds, b: Seeds, level: float = 0.95, resolution: float = 0.0) -> 
     return Paired(interval.mean, interval.mean - half, interval.mean + half, p, spread, interval.n)
 
 
+def moderated(pairs: Sequence[Paired]) -> list[float]:
+    """Two-sided p values of many comparisons whose variances inform each other; nan stays.
+
+    With two or three seeds a variance of its own says little: t needs a gap of ten deviations. Over
+    many pairs the variances scatter around a common one, and how widely they do says how much to
+    trust each (Smyth, 2004, "limma": an inverse chi-square prior with d0 degrees of freedom around
+    s0^2, both from the moments of log s^2). The test is Student's with (d0 s0^2 + d s^2) / (d0 + d)
+    over d0 + d degrees of freedom. With fewer than `ENOUGH` pairs, or without any spread, each
+    stays on its own.
+    """
+    known = [i for i, one in enumerate(pairs) if one.n > 1 and one.sd > 0]
+    found = [one.p for one in pairs]
+    if len(known) < ENOUGH:
+        return found
+    d = np.array([pairs[i].n - 1.0 for i in known])
+    s2 = np.array([pairs[i].sd ** 2 for i in known])
+    n = d + 1
+    d0, s02 = prior(s2, d)
+    spread = (d0 * s02 + d * s2) / (d0 + d) if math.isfinite(d0) else np.full(len(s2), s02)
+    t = np.array([pairs[i].difference for i in known]) / np.sqrt(spread / n)
+    for i, p in zip(known, 2 * stats.t.sf(np.abs(t), np.minimum(d0 + d, 1e9)), strict=True):
+        found[i] = float(p)
+    return found
+
+
+ENOUGH = 10
+
+
+def prior(s2: np.ndarray, d: np.ndarray) -> tuple[float, float]:
+    """d0 and s0^2 of variances `s2` with `d` degrees of freedom; d0 is infinite if all are one."""
+    e = np.log(s2) - special.digamma(d / 2) + np.log(d / 2)
+    wider = float(e.var(ddof=1) - special.polygamma(1, d / 2).mean())
+    if wider <= 0:
+        return math.inf, math.exp(e.mean())
+    half = optimize.brentq(lambda x: float(special.polygamma(1, x)) - wider, 1e-6, 1e9)
+    return 2 * half, math.exp(e.mean() + float(special.digamma(half)) - math.log(half))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values, in the given order; nan (not testable) stays, uncounted."""
     p = np.asarray(p_values, dtype=float)
@@ -101,8 +139,9 @@ def tie_groups(
 ) -> list[tuple[str, ...]]:
     """Groups of variants, best first: the first is a confidence set for the best of all.
 
-    A variant stays out of the set if some other one beats it, paired by seed, at `alpha` over the
-    k - 1 others that it is compared to (Bonferroni). So each variant that is as good as the best is
+    A variant stays out of the set if some other one beats it, paired by seed, with variances
+    moderated over all pairs (`moderated`), at `alpha` over the k - 1 others that it is compared to
+    (Bonferroni). So each variant that is as good as the best is
     left out with probability `alpha` at most, although the best was not known beforehand. (All
     pairs corrected together would also bound the chance of leaving out *any*, but three seeds then
     resolve next to nothing.) The second group is made the same way from those that the first left
@@ -117,11 +156,13 @@ def tie_groups(
     groups = []
     while left:
         rivals = len(left) - 1
-        beaten = set()
-        for best, other in itertools.permutations(left, 2):
-            found = paired(values[best], values[other], resolution=resolution)
-            if found.difference > 0 and found.p * rivals < alpha:
-                beaten.add(other)
+        sides = list(itertools.combinations(left, 2))
+        found = [paired(values[a], values[b], resolution=resolution) for a, b in sides]
+        beaten = {
+            b if one.difference > 0 else a
+            for (a, b), one, p in zip(sides, found, moderated(found), strict=True)
+            if one.difference and p * rivals < alpha
+        }
         beaten.discard(left[0])  # seeds that some lack could turn the order of the means around
         groups.append(tuple(name for name in left if name not in beaten))
         left = [name for name in left if name in beaten]

@@ -114,6 +114,57 @@ def test_a_variant_as_good_as_the_best_is_left_out_no_more_often_than_alpha(coun
         assert 2 * rate == pytest.approx(0.05, abs=margin)
 
 
+SPREADS = {
+    "wide": lambda rng, count: np.exp(rng.normal(size=count)),
+    "few collapse": lambda rng, count: np.where(rng.random(count) < 0.2, 30.0, 1.0),
+    "one is nearly fixed": lambda rng, count: np.r_[0.05, np.ones(count - 1)],
+}
+
+
+@pytest.mark.parametrize("name", SPREADS)
+def test_moderated_variances_keep_alpha_where_variants_scatter_differently(name):
+    rng = np.random.default_rng(8)
+    trials, count, left_out = 200, 8, 0
+    for _ in range(trials):
+        rows = rng.normal(size=(count, 3)) * SPREADS[name](rng, count)[:, None] + rng.normal(size=3)
+        groups = stats.tie_groups({str(i): by_seed(row) for i, row in enumerate(rows)})
+        left_out += count - len(groups[0])
+    rate = left_out / (trials * count)
+    assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_many_variants_make_three_seeds_see_what_two_alone_cannot():
+    """Three deviations below eleven equals: found nearly always; pair by pair, half of the time."""
+    rng = np.random.default_rng(9)
+    found = alone = 0
+    for _ in range(100):
+        rows = rng.normal(size=(12, 3))
+        rows[0] -= 3
+        values = {str(i): by_seed(row) for i, row in enumerate(rows)}
+        found += "0" not in stats.tie_groups(values)[0]
+        pairs = [stats.paired(values[str(i)], values["0"]) for i in range(1, 12)]
+        alone += any(one.p * 11 < 0.05 for one in pairs)
+    assert found > 85
+    assert alone < 65
+
+
+def test_the_prior_of_variances_is_recovered():
+    rng = np.random.default_rng(10)
+    true = 4.0 / (rng.chisquare(6, 20000) / 6)  # d0 = 6 around s0^2 = 4
+    d = np.full(20000, 2.0)
+    d0, s02 = stats.prior(true * rng.chisquare(2, 20000) / 2, d)
+    assert d0 == pytest.approx(6, rel=0.15)
+    assert s02 == pytest.approx(4, rel=0.1)
+    equal, s02 = stats.prior(4 * rng.chisquare(2, 20000) / 2, d)
+    assert equal > 50
+    assert s02 == pytest.approx(4, rel=0.1)
+
+
+def test_few_pairs_stay_on_their_own():
+    pairs = [stats.Paired(0.1, 0, 0.2, 0.03, 0.05, 3)] * (stats.ENOUGH - 1)
+    assert stats.moderated(pairs) == [0.03] * len(pairs)
+
+
 def test_every_variant_is_in_exactly_one_group():
     rng = np.random.default_rng(7)
     values = {str(i): by_seed(rng.normal(i / 3, 0.01, 4)) for i in range(7)} | {"lost": {}}

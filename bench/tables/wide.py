@@ -94,8 +94,8 @@ def notes(part: pd.DataFrame, what: Measure, samples: int, lost: int) -> tuple[s
     if part["best"].any():
         lines.append(
             "Bold: a confidence set for the best method of a column, that is every method that no "
-            "other beats at 5 % (paired by seed, Bonferroni over its rivals). Dense nets and "
-            "controls do not compete."
+            "other beats at 5 % (paired by seed, variances moderated over all pairs, Bonferroni "
+            "over its rivals). Dense nets and controls do not compete."
         )
     if (part["n"] == 1).any():
         lines.append("A cell with one seed has no interval and does not compete.")
