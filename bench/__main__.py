@@ -100,7 +100,7 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
         (["--subject"], {"help": "with --step subject: which net or layer"}),
     ]),
     ("regress", "paths that have become slower between two campaigns", "regress", [
-        (["old"], {"help": "folder of a campaign, such as results/published/cpu"}),
+        (["old"], {"help": "folder of a campaign, such as results/cpu"}),
         (["new"], {"help": "folder of a later one"}),
     ]),
     ("tune", "search kernel parameters for a campaign's layers, on this GPU", "tune", [
