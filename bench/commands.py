@@ -60,6 +60,7 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
     import torch
 
     from bench import data as datasets
+    from bench.latency.machine import flushed
     from bench.lease import locked
     from bench.plan import expand
     from bench.progress import watcher
@@ -68,7 +69,6 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
     from bench.workflow import find
 
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
     if plan:
         content = json.loads(Path(plan).read_text())
         config = content["config"]
@@ -87,12 +87,14 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
         raise ValueError("give a suite, or --plan and --batch")
     folder = RESULTS / config["suite"]
     digests = {}
+    root, device = datasets.root(config["data_root"]), config["device"]
     for number, spec in enumerate(specs, 1):
         with (
             watcher(f"[{number}/{len(specs)}] {spec.id}") as watch,
             locked(folder / "locks" / spec.id),
+            flushed(),
         ):
-            record = do(spec, folder, datasets.root(config["data_root"]), config["device"], watch)
+            record = do(spec, folder, root, device, watch)
         digests[spec.id] = {"status": record.status, "points": [p.digest for p in record.points]}
     json.dump(digests, sys.stdout, indent=1)
     print()
