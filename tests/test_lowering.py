@@ -10,6 +10,7 @@ from torch import nn
 
 from bench import kernels, models
 from bench.latency.gate import distance, gate
+from bench.latency.machine import flushed
 from bench.latency.prepare import Cell, Variant, prepare
 from bench.products import lowering
 from bench.surgery import prunable
@@ -188,3 +189,14 @@ def test_a_missing_package_is_a_reason(monkeypatch):
         False,
         "not installed: onnx",
     )
+
+
+def test_a_session_leaves_the_threads_numbers_as_they_were():
+    """ONNX Runtime makes sub-normals zero in the thread that makes a session."""
+    tiny, net = torch.full((8,), 1e-40), nn.Sequential(nn.Linear(4, 4)).eval()
+    with torch.inference_mode():
+        kernels.load("onnxruntime").convert(net)(torch.randn(2, 4))
+        assert (tiny * 1).count_nonzero() == 8
+        with flushed():
+            kernels.load("onnxruntime").convert(net)(torch.randn(3, 4))
+            assert (tiny * 1).count_nonzero() == 0

@@ -66,6 +66,8 @@ def session(model: nn.Module, x: Tensor) -> Any:
     """`model`, exported at the shape of `x`, ready to run."""
     import onnxruntime
 
+    from bench.latency.machine import settle
+
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = ordinary(model)
@@ -78,7 +80,9 @@ def session(model: nn.Module, x: Tensor) -> Any:
     options.add_session_config_entry("session.set_denormal_as_zero", "1")  # as torch is set, too
     # its threads would go on turning while the other side is timed
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+    made = onnxruntime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+    settle()  # the session has set this thread, too
+    return made
 
 
 def ordinary(model: nn.Module) -> nn.Module:

@@ -137,12 +137,17 @@ def flushed() -> Iterator[None]:
     Threads inherit that when they are made: whoever measures enters this before torch has any.
     """
     _flushing.append(True)
-    torch.set_flush_denormal(True)
+    settle()
     try:
         yield
     finally:
         _flushing.pop()
-        torch.set_flush_denormal(bool(_flushing))
+        settle()
+
+
+def settle() -> None:
+    """Set this thread's handling of sub-normals as it should be now; other libraries change it."""
+    torch.set_flush_denormal(bool(_flushing))
 
 
 @contextmanager
