@@ -83,7 +83,7 @@ def test_bags_in_bf16_round_no_worse_than_the_dense_kernel(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_is_stored_are_the_weights_that_are_left(name):
     layer = pruned(layer_of(name), 0.4)
-    stored = lowering.matrix(layer)
+    stored = lowering.csr(layer)
     assert len(stored.values()) == int(layer.weight.count_nonzero())
     assert sorted(stored.values().tolist()) == sorted(layer.weight[layer.weight != 0].tolist())
     bags = kernels.load("embedding_bag").convert(layer).product

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bench import kernels, models
+from bench.kernels.bsr_tuned import known
 from bench.latency.gate import distance, gate
 from bench.latency.prepare import Cell, Variant, prepare
 from bench.products import blocks, pointwise, two_four
@@ -128,7 +129,6 @@ def test_tuned_parameters_are_those_of_the_device_and_the_shape(tmp_path, monkey
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some.GPU")
     blocks.table.cache_clear()
     try:
-        known = kernels.load("bsr_tuned").convert.__globals__["known"]
         assert known(product, 256) == {"num_stages": 3}
         with pytest.raises(kernels.KernelError, match="run python -m bench tune"):
             known(product, 512)

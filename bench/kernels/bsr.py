@@ -7,23 +7,11 @@ and does not pipeline: see `bsr_tuned`.
 
 from __future__ import annotations
 
-from torch import nn
-
 from bench.products import blocks, lowering, pointwise
 
 DTYPES = {"cpu": ("fp32",), "cuda": ("fp16", "bf16")}
 MODES = ("eager", "graph")  # torch.compile takes no sparse layouts
 LAYOUTS = ("nhwc",)
-
-
-def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
-    """Linear layers and 1x1 convolutions with at least half of the weights in blocks of zeros."""
-    reason = blocks.refusal(layer)
-    return not reason, reason
-
-
-def convert(model: nn.Module) -> nn.Module:
-    """The net with its block-sparse layers as BSR products."""
-    return lowering.replace(
-        model, supports, lambda layer: pointwise.Pointwise(layer, blocks.Blocks(layer))
-    )
+supports, convert = lowering.by_layer(
+    blocks.refusal, lambda layer: pointwise.Pointwise(layer, blocks.Blocks(layer))
+)

@@ -7,7 +7,6 @@ As `bsr`, but for the kernel's parameters: `bench/kernels/tuned/<device>.json`, 
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from bench.kernels import KernelError
 from bench.products import blocks, lowering, pointwise
@@ -15,19 +14,9 @@ from bench.products import blocks, lowering, pointwise
 DTYPES = {"cuda": ("bf16",)}
 MODES = ("eager", "graph")
 LAYOUTS = ("nhwc",)
-
-
-def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
-    """As `bsr`."""
-    reason = blocks.refusal(layer)
-    return not reason, reason
-
-
-def convert(model: nn.Module) -> nn.Module:
-    """The net with its block-sparse layers as tuned BSR products."""
-    return lowering.replace(
-        model, supports, lambda layer: pointwise.Pointwise(layer, blocks.Blocks(layer, known))
-    )
+supports, convert = lowering.by_layer(
+    blocks.refusal, lambda layer: pointwise.Pointwise(layer, blocks.Blocks(layer, known))
+)
 
 
 def known(product: blocks.Blocks, tokens: int) -> blocks.Parameters:

@@ -13,17 +13,9 @@ from bench.products import lowering
 DTYPES = {"cpu": ("fp32",), "cuda": ("fp32", "fp16", "bf16")}
 MODES = ("eager", "graph")  # torch.compile takes no sparse layouts
 LAYOUTS = ("nchw",)
-
-
-def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
-    """Linear layers and 2-D convolutions with at least half of the weights at zero."""
-    reason = lowering.refusal(layer)
-    return not reason, reason
-
-
-def convert(model: nn.Module) -> nn.Module:
-    """The net with its sparse layers as CSR products."""
-    return lowering.replace(model, supports, lambda layer: lowering.Lowered(layer, Csr(layer)))
+supports, convert = lowering.by_layer(
+    lowering.refusal, lambda layer: lowering.Lowered(layer, Csr(layer))
+)
 
 
 class Csr(nn.Module):
@@ -31,7 +23,7 @@ class Csr(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.matrix = lowering.matrix(layer)
+        self.matrix = lowering.csr(layer)
         bias = getattr(layer, "bias", None)
         self.bias = None if bias is None else bias.detach()[:, None]
 

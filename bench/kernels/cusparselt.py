@@ -13,12 +13,10 @@ from bench.products import lowering, pointwise, two_four
 
 DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
-
-
-def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
-    """Linear layers and 1x1 convolutions with two of four weights at zero, sizes in 16s."""
-    reason = two_four.refusal(layer, 16, 16)
-    return not reason, reason
+supports, convert = lowering.by_layer(
+    lambda layer: two_four.refusal(layer, 16, 16),
+    lambda layer: pointwise.Pointwise(layer, Searched(layer)),
+)
 
 
 def version() -> str:
@@ -27,22 +25,13 @@ def version() -> str:
     return f"cusparselt {found}" if found else ""
 
 
-def convert(model: nn.Module) -> nn.Module:
-    """The net with its 2:4 layers compressed."""
-    from torch.sparse import SparseSemiStructuredTensor
-
-    SparseSemiStructuredTensor._FUSE_TRANSPOSE = True
-    return lowering.replace(
-        model, supports, lambda layer: pointwise.Pointwise(layer, Searched(layer))
-    )
-
-
 class Searched(two_four.TwoFour):
     """A 2:4 product that looks for its fastest algorithm at the first call with a new shape."""
 
     def __init__(self, layer: nn.Module) -> None:
-        from torch.sparse import SparseSemiStructuredTensorCUSPARSELT
+        from torch.sparse import SparseSemiStructuredTensor, SparseSemiStructuredTensorCUSPARSELT
 
+        SparseSemiStructuredTensor._FUSE_TRANSPOSE = True
         super().__init__(layer, SparseSemiStructuredTensorCUSPARSELT)
         self.searched: dict[torch.Size, int] = {}
 
@@ -50,13 +39,7 @@ class Searched(two_four.TwoFour):
         """One product; the search is part of the first call."""
         if tokens.shape not in self.searched:
             self.searched[tokens.shape] = torch._cslt_sparse_mm_search(
-                self.weight.packed, padded(tokens).t(), transpose_result=True
+                self.weight.packed, pointwise.padded(tokens, 8).t(), transpose_result=True
             )
         self.weight.alg_id_cusparselt = self.searched[tokens.shape]
         return super().forward(tokens)
-
-
-def padded(tokens: Tensor) -> Tensor:
-    """Rows added until they are a multiple of 8, as torch pads them."""
-    missing = -len(tokens) % 8
-    return nn.functional.pad(tokens, (0, 0, 0, missing)) if missing else tokens

@@ -12,22 +12,16 @@ from bench.products import lowering, pointwise, two_four
 
 DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
+supports, convert = lowering.by_layer(
+    lambda layer: two_four.refusal(layer, 32, 64),
+    lambda layer: pointwise.Pointwise(layer, Compressed(layer)),
+)
 
 
-def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
-    """Linear layers and 1x1 convolutions with two of four weights at zero, sizes 32n x 64m."""
-    reason = two_four.refusal(layer, 32, 64)
-    return not reason, reason
+class Compressed(two_four.TwoFour):
+    """A 2:4 product by CUTLASS."""
 
+    def __init__(self, layer: nn.Module) -> None:
+        from torch.sparse import SparseSemiStructuredTensorCUTLASS
 
-def convert(model: nn.Module) -> nn.Module:
-    """The net with its 2:4 layers compressed."""
-    from torch.sparse import SparseSemiStructuredTensorCUTLASS
-
-    return lowering.replace(
-        model,
-        supports,
-        lambda layer: pointwise.Pointwise(
-            layer, two_four.TwoFour(layer, SparseSemiStructuredTensorCUTLASS)
-        ),
-    )
+        super().__init__(layer, SparseSemiStructuredTensorCUTLASS)

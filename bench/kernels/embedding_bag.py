@@ -15,17 +15,9 @@ from bench.products import lowering
 
 DTYPES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16")}
 LAYOUTS = ("nchw",)
-
-
-def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
-    """Linear layers and 2-D convolutions with at least half of the weights at zero."""
-    reason = lowering.refusal(layer)
-    return not reason, reason
-
-
-def convert(model: nn.Module) -> nn.Module:
-    """The net with its sparse layers as bags."""
-    return lowering.replace(model, supports, lambda layer: lowering.Lowered(layer, Bags(layer)))
+supports, convert = lowering.by_layer(
+    lowering.refusal, lambda layer: lowering.Lowered(layer, Bags(layer))
+)
 
 
 class Bags(nn.Module):
@@ -38,7 +30,7 @@ class Bags(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        matrix = lowering.matrix(layer)
+        matrix = lowering.csr(layer)
         self.register_buffer("rows", matrix.col_indices())
         self.register_buffer("starts", matrix.crow_indices()[:-1])
         self.register_buffer("values", matrix.values())

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.products import pointwise
 from bench.products.lowering import DENSEST
@@ -47,7 +46,7 @@ def refusal(layer: nn.Module) -> str:
     """Why a layer's zeros are not in blocks that the kernels take; empty if they are."""
     if reason := pointwise.refusal(layer):
         return reason
-    if side_of(pointwise.matrix(layer)) is None:
+    if side_of(pointwise.weights(layer)) is None:
         sides = ", ".join(map(str, SIDES))
         return f"its zeros are not in square blocks (of {sides}) that divide the weight"
     return ""
@@ -67,8 +66,11 @@ class Blocks(nn.Module):
         parameters_of: Callable[[Blocks, int], Parameters] | None = None,
     ) -> None:
         super().__init__()
-        weight = pointwise.matrix(layer)
-        self.side, self.parameters_of = side_of(weight) or SIDES[-1], parameters_of
+        weight, self.parameters_of = pointwise.weights(layer), parameters_of
+        side = side_of(weight)
+        if side is None:
+            raise ValueError("the layer's zeros are not in blocks")
+        self.side = side
         self.density = float(held(weight, self.side).float().mean())
         self.matrix = weight.to_sparse_bsr((self.side, self.side))
         bias = getattr(layer, "bias", None)
@@ -80,11 +82,10 @@ class Blocks(nn.Module):
             return torch.addmm(self.bias, self.matrix, tokens.T).T
         from torch.sparse._triton_ops import bsr_dense_addmm
 
-        count, missing = len(tokens), -len(tokens) % SIDES[0]
-        columns = F.pad(tokens, (0, 0, 0, missing)).T if missing else tokens.T
+        columns = pointwise.padded(tokens, SIDES[0]).T
         shown = self.bias.expand(-1, columns.shape[1])
         meta = dict(self.parameters_of(self, columns.shape[1])) if self.parameters_of else None
-        return bsr_dense_addmm(shown, self.matrix, columns, meta=meta).T[:count]
+        return bsr_dense_addmm(shown, self.matrix, columns, meta=meta).T[: len(tokens)]
 
 
 def tuning_key(product: Blocks, tokens: int) -> str:

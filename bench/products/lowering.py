@@ -15,48 +15,74 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.surgery.layers import matrix
+
 DENSEST = 0.5
 """A layer that keeps more of its weights than this has nothing to exploit and stays dense."""
 
 
 def refusal(layer: nn.Module) -> str:
     """Why this layer cannot or need not be a sparse product; empty if it can and should."""
-    if type(layer) not in (nn.Linear, nn.Conv2d):
-        return f"{type(layer).__name__} is no plain linear layer or 2-D convolution"
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d) and plain(layer):
         if layer.padding_mode != "zeros":
             return f"padding with {layer.padding_mode} is not implemented"
         if isinstance(layer.padding, str):
             return f"padding given as {layer.padding!r} is not implemented; give numbers"
+    return unsuited(layer)
+
+
+def plain(layer: nn.Module) -> bool:
+    """Whether a layer is a linear layer or 2-D convolution and nothing more."""
+    return type(layer) in (nn.Linear, nn.Conv2d)
+
+
+def unsuited(layer: nn.Module) -> str:
+    """Why this layer is no matrix product, or has too few zeros for one; empty if neither."""
+    if not plain(layer):
+        return f"{type(layer).__name__} is no plain linear layer or 2-D convolution"
     weight = layer.get_parameter("weight")
     if int(weight.count_nonzero()) > DENSEST * weight.numel():
         return f"it keeps more than {100 * DENSEST:g} % of its weights, so it stays dense"
     return ""
 
 
-def replace(
-    model: nn.Module,
-    supports: Callable[[nn.Module, str], tuple[bool, str]],
-    make: Callable[[nn.Module], nn.Module],
-) -> nn.Module:
-    """`model` with `make(layer)` in the place of every layer that is supported, in place."""
-    made: dict[nn.Module, nn.Module] = {}  # a layer may stand in two places
-    for name, layer in list(model.named_modules(remove_duplicate=False)):
-        if name and isinstance(layer, nn.Linear | nn.Conv2d) and supports(layer, name)[0]:
-            made[layer] = made.get(layer) or make(layer)
-            model.set_submodule(name, made[layer])
-    if isinstance(model, nn.Linear | nn.Conv2d) and supports(model, "")[0]:
-        return make(model)
-    return model
+Supports = Callable[[nn.Module, str], tuple[bool, str]]
 
 
-def matrix(layer: nn.Module) -> Tensor:
+def by_layer(
+    refusal: Callable[[nn.Module], str], make: Callable[[nn.Module], nn.Module]
+) -> tuple[Supports, Callable[[nn.Module], nn.Module]]:
+    """`supports` and `convert` of a path that replaces layers one by one.
+
+    `refusal`: why a layer stays, empty if it does not; `make`: what stands in its place.
+    """
+
+    def supports(layer: nn.Module, name: str) -> tuple[bool, str]:
+        """Whether the layer is replaced, and if not, why."""
+        reason = refusal(layer)
+        return not reason, reason
+
+    def convert(model: nn.Module) -> nn.Module:
+        """`model` with every supported layer replaced, in place."""
+        if plain(model) and not refusal(model):
+            return make(model)
+        made: dict[nn.Module, nn.Module] = {}  # a layer may stand in two places
+        for name, layer in list(model.named_modules(remove_duplicate=False)):
+            if name and plain(layer) and (layer in made or not refusal(layer)):
+                made[layer] = made.get(layer) or make(layer)
+                model.set_submodule(name, made[layer])
+        return model
+
+    return supports, convert
+
+
+def csr(layer: nn.Module) -> Tensor:
     """The weight as a CSR matrix (outputs, inputs x taps), with 32-bit indices.
 
     Of a grouped convolution each row's entries stand at its own group's inputs. MKL, as torch is
     built with it, would convert 64-bit indices in every call.
     """
-    weight = layer.get_parameter("weight").detach().flatten(1)
+    weight = matrix(layer.get_parameter("weight").detach())
     groups = getattr(layer, "groups", 1)
     rows, columns = weight.nonzero(as_tuple=True)
     values = weight[rows, columns]

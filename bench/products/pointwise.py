@@ -7,30 +7,33 @@ product is a module that maps tokens (P, K) to (P, outputs), bias included.
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from bench.products.lowering import DENSEST
+from bench.products.lowering import plain, unsuited
+from bench.surgery.layers import matrix
 
 
 def refusal(layer: nn.Module) -> str:
     """Why this layer is no product over tokens, or has too few zeros; empty if it is and has."""
-    if type(layer) not in (nn.Linear, nn.Conv2d):
-        return f"{type(layer).__name__} is no plain linear layer or 2-D convolution"
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d) and plain(layer):
         if layer.kernel_size != (1, 1):
             return "a convolution that is not 1x1 would have to copy its input for every tap"
         if layer.groups != 1:
             return "a grouped convolution is no single matrix product"
         if layer.padding not in ((0, 0), 0, "valid"):
             return "a padded 1x1 convolution is not implemented"
-    weight = layer.get_parameter("weight")
-    if int(weight.count_nonzero()) > DENSEST * weight.numel():
-        return f"it keeps more than {100 * DENSEST:g} % of its weights, so it stays dense"
-    return ""
+    return unsuited(layer)
 
 
-def matrix(layer: nn.Module) -> Tensor:
+def weights(layer: nn.Module) -> Tensor:
     """The weight as (outputs, inputs), contiguous."""
-    return layer.get_parameter("weight").detach().flatten(1).contiguous()
+    return matrix(layer.get_parameter("weight").detach()).contiguous()
+
+
+def padded(tokens: Tensor, multiple: int) -> Tensor:
+    """Rows of zeros added until there are a multiple of so many."""
+    missing = -len(tokens) % multiple
+    return F.pad(tokens, (0, 0, 0, missing)) if missing else tokens
 
 
 class Pointwise(nn.Module):

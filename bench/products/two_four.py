@@ -16,7 +16,7 @@ def refusal(layer: nn.Module, rows: int, columns: int) -> str:
     """Why a layer cannot run as 2:4 with sizes in multiples of so many `rows` and `columns`."""
     if reason := pointwise.refusal(layer):
         return reason
-    weight = pointwise.matrix(layer)
+    weight = pointwise.weights(layer)
     high, wide = weight.shape
     if high % rows or wide % columns:
         return f"{high} x {wide} weights: it takes multiples of {rows} x {columns}"
@@ -30,7 +30,7 @@ class TwoFour(nn.Module):
 
     def __init__(self, layer: nn.Module, kind: Any) -> None:
         super().__init__()
-        self.weight = kind.from_dense(pointwise.matrix(layer))
+        self.weight = kind.from_dense(pointwise.weights(layer))
         bias = getattr(layer, "bias", None)
         self.bias = None if bias is None else bias.detach()
 
