@@ -21,8 +21,7 @@ gpu: .venv/ready
 speed: .venv/ready
 	snakemake --cores $(CORES) speed --config campaign=$(CAMPAIGN)
 
-# all that an installation needs, for a machine without a network: there,
-# pip install --no-index --find-links wheelhouse --constraint constraints.txt --editable '.[dev]'
+# all that an installation needs, for pip on a machine without a network
 wheelhouse:
 	$(PYTHON) -m pip wheel --quiet --constraint constraints.txt --wheel-dir wheelhouse '.[dev]' 'setuptools>=77' wheel
 

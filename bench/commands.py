@@ -140,7 +140,7 @@ def kernels() -> None:
 def speed(campaign: str, step: str | None, subject: str | None) -> None:
     """Time untrained nets and layers, pruned in every pattern, on all paths; write results/<name>.
 
-    What is measured already is left alone. Nothing else should run on the machine.
+    Times that were measured already are kept. Nothing else should run on the machine.
     """
     from bench.speed.run import run
 

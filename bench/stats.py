@@ -111,6 +111,7 @@ def moderated(pairs: Sequence[Paired]) -> list[float]:
 
 
 ENOUGH = 10
+"""Pairs: those of five variants."""
 
 
 def prior(s2: np.ndarray, d: np.ndarray) -> tuple[float, float]:

@@ -59,8 +59,6 @@ def test_every_layer_of_the_net_is_timed_on_both_sides(found, name):
 def test_a_layer_says_whether_its_zeros_are_exploited_by_what_and_if_not_why(found):
     bags, masked = found["embedding_bag"], found["masked"]
     assert all(layer.exploits and not layer.reason for layer in bags.values())
-    seen = sum("embedding_bag" in layer.operators for layer in bags.values())
-    assert seen >= len(bags) - 3  # of a small layer, copies may take longer for once
     assert not any(layer.exploits for layer in masked.values())
     assert "multiplies zeros like any number" in masked["fc"].reason
     assert "conv" in masked["conv1"].operators
@@ -72,6 +70,17 @@ def test_a_layer_says_whether_its_zeros_are_exploited_by_what_and_if_not_why(fou
     assert factorised["stages.2.0.conv1"].exploits
     assert not factorised["fc"].exploits  # the classifier stays dense
     assert factorised["fc"].left == 1
+
+
+def test_the_profiler_sees_the_sparse_kernel_in_every_layer():
+    model = left_by(make("random", {"density": 0.1}), net(), SHAPE)
+    names = [n for n, m in model.named_modules() if type(m) in (nn.Conv2d, nn.Linear)]
+    made = ready(model, kernels.load("embedding_bag"), "fp32", "nchw")
+    with pinned("cpu", 1):
+        ran = operators(made, names, torch.randn(2, *SHAPE))
+    assert set(ran) == set(names)
+    assert all(any("embedding_bag" in one for one in own) for own in ran.values())
+    assert not any("convolution" in one for own in ran.values() for one in own)
 
 
 def test_channels_that_units_have_to_pad_are_noticed(found):
@@ -93,7 +102,7 @@ def test_the_clock_counts_every_call_of_a_layer_and_nothing_else():
     with pinned("cpu", 1):
         times = min((clock(made, ["twice", "once"], x) for _ in range(5)), key=lambda t: t["twice"])
         assert 1.4 < times["twice"] / times["once"] < 2.8
-        assert operators(made, ["twice"], x)["twice"].startswith("aten::addmm")
+        assert operators(made, ["twice"], x)["twice"][0] == "aten::addmm"
 
 
 def layer(name: str, exploits: bool, left: float, dense: float, ms: float, floor: float) -> Layer:

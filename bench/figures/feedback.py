@@ -52,15 +52,6 @@ def panel(axes: Axes, part: pd.DataFrame, column: str, label: str) -> None:
     for density, look in zip(densities, looks.values(), strict=True):
         own = part[part["target_density"] == density]
         values = factor * own.groupby("step")[column].mean()
-        axes.plot(
-            values.index,
-            values,
-            color=look.color,
-            marker=look.marker,
-            linestyle=look.linestyle,
-            markersize=3,
-            markevery=max(1, len(values) // 6),
-            label=f"density {density:g}",
-        )
+        inside.trace(axes, values, look, f"density {density:g}")
     axes.set(xlabel="steps", ylabel=label)
     axes.set_ylim(bottom=0)

@@ -122,16 +122,7 @@ class Lines:
         for layer, look in layer_looks(part).items():
             own = part[part["layer"] == layer].groupby(self.x[0])[self.column]
             values = factor * own.mean()
-            axes.plot(
-                values.index,
-                values,
-                color=look.color,
-                marker=look.marker,
-                linestyle=look.linestyle,
-                markersize=3,
-                markevery=max(1, len(values) // 6),
-                label=str(layer).removesuffix(".weight"),
-            )
+            trace(axes, values, look, str(layer).removesuffix(".weight"))
         if self.scale == "fraction":
             axes.set_ylim(-0.02 * factor, 1.02 * factor)
         elif self.scale == "linear":
@@ -141,6 +132,20 @@ class Lines:
         else:
             axes.set(xscale="log", yscale="log")
         axes.set(xlabel=self.x[1], ylabel=self.label)
+
+
+def trace(axes: Axes, values: pd.Series, look: style.Look, label: str) -> None:
+    """A line over the index of `values`, with some marks."""
+    axes.plot(
+        values.index,
+        values,
+        color=look.color,
+        marker=look.marker,
+        linestyle=look.linestyle,
+        markersize=3,
+        markevery=max(1, len(values) // 6),
+        label=label,
+    )
 
 
 def _counts(axes: Axes, values: pd.Series) -> None:

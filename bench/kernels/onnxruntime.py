@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ def applies(model: nn.Module, dense: nn.Module) -> tuple[bool, str]:
     return supports(model, "")
 
 
+@cache
 def version() -> str:
     """`onnxruntime 1.31.1`; empty without it."""
     if importlib.util.find_spec("onnxruntime") is None:

@@ -9,11 +9,12 @@ import numpy as np
 from bench import kernels
 from bench.kernels import Kernel
 from bench.latency import statistics
-from bench.latency.prepare import Prepared, Variant, prepare
+from bench.latency.prepare import Prepared, Variant, prepare, way
 from bench.latency.table import Row
 from bench.latency.trial import Trial
 
 CONTROL_BAND = 0.03
+"""A smaller deviation from 1 is never held against anything."""
 
 
 class Baseline:
@@ -122,7 +123,7 @@ class Baseline:
     def name(self) -> str:
         """Of the fastest way, as in the column `against`; empty if none ran."""
         row = self.twin
-        return f"{row['path']} {row['mode']}/{row['layout']}" if row else ""
+        return way(row["path"], row["mode"], row["layout"]) if row else ""
 
     @property
     def complaint(self) -> str:

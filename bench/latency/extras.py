@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench import env
 from bench.latency.config import LatencyConfig
@@ -38,9 +39,14 @@ def cold(side: Prepared, device: str, timer: Timer) -> float | None:
         return None
     waste, times = torch.empty(FLUSH, dtype=torch.int8, device=device), []
     for _ in range(COLD_CALLS):
-        waste.zero_()
+        flush(waste)
         times += timer(side, 1)
     return float(np.median(times))
+
+
+def flush(waste: Tensor) -> None:
+    """Overwrite what the caches hold."""
+    waste.zero_()
 
 
 def peak(side: Prepared) -> float:

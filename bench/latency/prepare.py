@@ -66,8 +66,13 @@ class Prepared:
         return self.call()
 
     def __str__(self) -> str:
-        """As in the table's column `against`: `dense eager/nhwc`."""
-        return f"{self.path} {'/'.join(self.variant)}"
+        """As in the table's column `against`."""
+        return way(self.path, *self.variant)
+
+
+def way(path: str, mode: str, layout: str) -> str:
+    """How a net is run, in words: `dense eager/nhwc`."""
+    return f"{path} {mode}/{layout}"
 
 
 def inputs(shape: tuple[int, ...], cell: Cell) -> Tensor:

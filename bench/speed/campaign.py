@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,11 @@ class Subject:
     part: Part
     layer: LayerShape | None = None
 
+    @property
+    def file(self) -> str:
+        """Its name as files and the workflow have it."""
+        return self.name if self.layer else slug(self.name)
+
     def dense(self) -> nn.Module:
         """The unpruned subject, with weights that depend on its name alone."""
         with rng.forked("speed", self.name):
@@ -68,7 +73,7 @@ class Subject:
             channels, high, wide = self.shape
             return models.build(self.name, (channels, high, wide), CLASSES).eval()
 
-    @property
+    @cached_property
     def versions(self) -> dict[str, partial[nn.Module]]:
         """Label (`random(pattern=channel)@0.1`) -> what makes that version."""
         found: dict[str, partial[nn.Module]] = {}
@@ -128,12 +133,12 @@ def subjects(campaign: Campaign) -> dict[str, Subject]:
     for net in campaign.layers.of if campaign.layers else ():
         for layer in net_layers(net, campaign.image):
             assert campaign.layers
-            found.setdefault(
-                layer.name, Subject("layers", layer.name, layer.inputs, campaign.layers, layer)
-            )
+            subject = Subject("layers", layer.name, layer.inputs, campaign.layers, layer)
+            found.setdefault(subject.file, subject)
     for net in campaign.nets.of if campaign.nets else ():
         assert campaign.nets
-        found[slug(net)] = Subject("nets", net, campaign.image, campaign.nets)
+        subject = Subject("nets", net, campaign.image, campaign.nets)
+        found[subject.file] = subject
     return found
 
 

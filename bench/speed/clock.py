@@ -22,8 +22,6 @@ from bench.latency.prepare import DTYPES
 PASSES, FIRST = 9, 2
 """Forward passes that count, after the first ones that do not."""
 WHOLE = ""
-SHOWN = 3
-"""Operators of a layer."""
 
 
 def ready(model: nn.Module, path: Kernel | None, dtype: str, layout: str) -> nn.Module:
@@ -57,8 +55,8 @@ def clock(net: nn.Module, names: Sequence[str], x: Tensor) -> dict[str, float]:
     return {n: 1e3 * float(np.median([one[n] for one in kept])) for n in (*names, WHOLE)}
 
 
-def operators(net: nn.Module, names: Sequence[str], x: Tensor) -> dict[str, str]:
-    """Of each named module the operators with most time of their own, by the profiler's names."""
+def operators(net: nn.Module, names: Sequence[str], x: Tensor) -> dict[str, list[str]]:
+    """Of each named module its operators, by the profiler's names, longest first."""
     scopes: dict[str, record_function] = {}
 
     def start(name: str, *_: Any) -> None:
@@ -77,8 +75,7 @@ def operators(net: nn.Module, names: Sequence[str], x: Tensor) -> dict[str, str]
             outer = outer.cpu_parent
         if outer is not None:
             spent[outer.name.removeprefix("layer ")][event.name] += event.self_cpu_time_total
-    longest = {n: sorted(own, key=lambda name: -own[name])[:SHOWN] for n, own in spent.items()}
-    return {name: ", ".join(own) for name, own in longest.items()}
+    return {n: sorted(own, key=lambda name: -own[name]) for n, own in spent.items()}
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from bench.speed.clock import WHOLE, clock, operators, ready
 from bench.speed.roofline import Ceilings, floor, work
 from bench.speed.shapes import calls
 
+SHOWN = 3
+"""Operators of a layer."""
 UNITS = 8
 """Channels that vector and tensor units take at once: other counts are padded."""
 
@@ -91,7 +93,7 @@ def diagnose(
                 name=name,
                 exploits=not reason,
                 reason=reason,
-                operators=ran.get(name, ""),
+                operators=", ".join(ran.get(name, [])[:SHOWN]),
                 share=whole[name].work / total,
                 left=sum(part.work for part in inside.values()) / whole[name].work,
                 aligned=all(n % UNITS == 0 for part in inside.values() for n in part.channels),

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.latency.baseline import CONTROL_BAND
 from bench.speed.table import SETTING
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEAST = 0.03
-"""A smaller loss is never called one: the band in which a control has to lie, too."""
 KEYS = ["dataset", "arch", "run", "path", *SETTING]
 
 
@@ -37,7 +36,7 @@ def regressions(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     both = ran.merge(again, on=KEYS, suffixes=("_old", "_new"))
     if not len(both):
         raise ValueError("the two campaigns have no row in common")
-    allowed = max(LEAST, noise(old), noise(new))
+    allowed = max(CONTROL_BAND, noise(old), noise(new))
     lost = 1 - both["speedup_new"] / both["speedup_old"]
     slower = (lost > allowed) & (both["speedup_high_new"] < both["speedup_low_old"])
     worse = both[slower | ~both["status_new"].eq("ok")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from bench import kernels
 from bench.env import environment
@@ -17,19 +19,17 @@ from bench.latency.prepare import Cell, inputs
 from bench.latency.protocol import cells, measure
 from bench.latency.table import Row
 from bench.measure import cost
-from bench.spec import slug
 from bench.speed.campaign import Campaign, Subject, find, read, subjects
 from bench.speed.diagnosis import diagnose, sentence
 from bench.speed.figures import draw
 from bench.speed.roofline import Ceilings, ceilings, floor
-from bench.speed.table import write
+from bench.speed.table import DENSE, write
 from bench.suite import ConfigError
 from bench.surgery.allocation import AllocationError
 from bench.surgery.patterns import PatternError
 from bench.surgery.probe import SurgeryError
 
-WHOLE = ("masked_dense", "onnxruntime")
-"""Paths that are not looked into by layer: they do all of the dense net's work."""
+Load = Callable[[Path], nn.Module]
 COUNTED = ("density", "macs", "effective_macs", "bits")
 
 
@@ -64,11 +64,12 @@ def measured(campaign: Campaign, name: str, folder: Path) -> Path:
     """
     subject = subjects(campaign)[name]
     path = folder / "latency" / f"{name}.csv"
-    facts(campaign, name, folder)
+    load = subject.loader()  # versions are made once for what is counted and explained
+    facts(subject, load, folder)
     work = partial(session, campaign, name)
     rows = job.restarted(work, path, subject.part.latency.restarts)
     if subject.kind == "nets":
-        explain(subject, rows, folder)
+        explain(subject, load, rows, folder)
     table.write(path, rows)
     return path
 
@@ -92,15 +93,14 @@ def session(campaign: Campaign, name: str, cache: Path) -> list[Row]:
     return rows
 
 
-def facts(campaign: Campaign, name: str, folder: Path) -> Path:
+def facts(subject: Subject, load: Load, folder: Path) -> Path:
     """Count every version of a subject, and the floors of a layer; write `versions/<name>.csv`.
 
     A row per version and condition. Needs `ceilings.csv` (see `limits`). Versions that cannot be
     made have no row: the latency table has the reason.
     """
-    subject, known = subjects(campaign)[name], ceilings_of(folder)
-    load, rows = subject.loader(), []
-    dense = subject.dense()
+    known, dense = ceilings_of(folder), load(Path("dense"))
+    rows: list[dict[str, Any]] = []
     for label in ("dense", *subject.versions):
         try:
             counted = cost(load(Path(label)), dense, subject.shape, 0)[0]
@@ -115,15 +115,15 @@ def facts(campaign: Campaign, name: str, folder: Path) -> Path:
                 | cell._asdict()
                 | {"floor_ms": least and least.ms, "bound": least and least.bound}
             )
-    return _write(folder / "versions" / f"{name}.csv", rows)
+    return _write(folder / "versions" / f"{subject.file}.csv", rows)
 
 
-def explain(subject: Subject, rows: list[Row], folder: Path) -> None:
+def explain(subject: Subject, load: Load, rows: list[Row], folder: Path) -> None:
     """Write `diagnosis/<subject>.csv`: the layers of each version on each path, on the CPU.
 
     And `reasons/<subject>.csv`: a sentence for each row that reaches less than half of its theory.
     """
-    known, load, dense = ceilings_of(folder), subject.loader(), subject.dense()
+    known, dense = ceilings_of(folder), load(Path("dense"))
     diagnosed, reasons = [], []
     for row in rows:
         if row["role"] != "candidate" or row["status"] != "ok" or row["device"] != "cpu":
@@ -131,7 +131,7 @@ def explain(subject: Subject, rows: list[Row], folder: Path) -> None:
         label = {name: row[name] for name in ("run", "path", *Cell._fields)}
         model, path = load(Path(row["run"])), kernels.load(row["path"])
         cell = Cell(*(row[name] for name in Cell._fields))
-        if path.name in WHOLE:
+        if path.name in DENSE and path.name != "dense":  # that runs smaller nets, with no zeros
             reasons.append(label | {"why": f"{path.name} multiplies zeros like any number"})
             continue
         with machine.pinned("cpu", cell.threads):
@@ -143,7 +143,7 @@ def explain(subject: Subject, rows: list[Row], folder: Path) -> None:
         said = sentence(found, row["speedup"] * row["median_ms"], row["median_ms"])
         reasons += [label | {"why": said}] * bool(said)
     for kind, own in (("diagnosis", diagnosed), ("reasons", reasons)):
-        path_of = folder / kind / f"{slug(subject.name)}.csv"
+        path_of = folder / kind / f"{subject.file}.csv"
         path_of.unlink(missing_ok=True)
         if own:
             _write(path_of, own)
