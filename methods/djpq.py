@@ -22,7 +22,8 @@ Deviations from the paper:
   `density` is left.
 - Channels go after the fraction `share` of the training, and the gates with them: mu^(1/t) is
   multiplied into the weights that read a channel, whose ranges and steps grow with the largest of
-  them (the quantised net is the one before but for rounding). So that it can, a gate stands behind
+  them (the quantised net is the one before but for rounding and, where
+  weights lie beyond q_m, for what is clipped). So that it can, a gate stands behind
   the quantiser of what a layer reads (coupled channels share it), where the paper has it behind the
   ReLU of what makes it. What two layers read has a quantiser in front of each, and what passes them
   by on a skip connection has none, where the paper quantises what a layer makes (recalled).

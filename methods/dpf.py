@@ -8,7 +8,7 @@ Lin, Stich, Barba, Dmitriev, Jaggi, "Dynamic Model Pruning with Feedback", ICLR 
 2. Every 16 steps m keeps the largest |w| over all layers, so what is pruned can come back.      (2)
 3. Density 1 - s_t, s_t = s_f (1 - (1 - t / T)^3), T at the fraction `end` of the training.      (3)
 4. After T the mask stays; evaluation is with m w.
-channel: units are coupled channels by the L2 norm of the weights that make them.
+channel: units are coupled channels by the L2 norm of the filters that make them.
 
 The pruning error |w - w~|^2 / |w|^2 is recorded; it bounds the neighbourhood that the paper's
 analysis has the method converge to.
@@ -18,9 +18,10 @@ Deviations from the paper:
 - T is a fraction of the training, the authors' second fall of the learning rate (225 of 300
   epochs); here the rate falls along the recipe that all methods share.
 - In a training too short for `least` updates of the mask at `interval` it is updated more often.
-- At T masked weights are set to zero (channels at the end): nothing sees them any more.
+- At T masked weights are set to zero: nothing sees them any more.
 - Channels keep the requested density of weights, each set of coupled channels the same fraction of
-  its channels, and are removed at the end; the authors mask single filters.
+  its channels. As the authors', their filters alone are masked up to T, so that gradients reach
+  them; from then on nothing of a channel is seen, and at the end it is removed.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from bench.trainer import Trainer
 class Dpf(Method):
     """Train all weights with the gradients of the pruned net."""
 
+    version = 2
     start = "init"
     family = "magnitude"
     patterns = ("unstructured", "channel")
@@ -73,17 +75,22 @@ class Dpf(Method):
         due = updates(trainer.steps(epochs), self.interval, self.end, self.least)
         if self.pattern == "channel":
             view = Channels(model, trainer.shape)
+            view.kept(self.density, {})  # refuses what is out of reach before any training
         kept: dict[str, Tensor] = {}
         held = Masks()
+        ended = False
 
         def pruned(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return view.seen(own, kept) if view else {n: own[n] * m for n, m in kept.items()}
+            if view:
+                return view.seen(own, kept, filters=not ended)
+            return {n: own[n] * m for n, m in kept.items()}
 
         def see(own: dict[str, Tensor]) -> dict[str, Tensor]:
             seen = {} if held else pruned(own)
             return {n: own[n] + (value - own[n]).detach() for n, value in seen.items()}  # (1)
 
         def on_step(model: nn.Module, step: int) -> None:
+            nonlocal ended
             if step not in due:
                 return
             with trainer.spend("prune"), torch.no_grad():
@@ -94,7 +101,8 @@ class Dpf(Method):
                 error = distance(prunable(model), pruned(dict(model.named_parameters())))
             left = sum(int(k.sum()) for k in kept.values())
             trainer.log("feedback", step=step, target=density, error=error, back=back / left)
-            if step == due[-1] and not view:
+            ended = step == due[-1]
+            if ended and not view:
                 held.update(kept)
                 held.apply_(model)
 

@@ -15,6 +15,8 @@ Deviations from the paper:
 - Samples are drawn at random, `samples` of them whatever the number of classes, and passed in
   batches of the recipe's size; the code takes 25 (another 10) of each class in two halves that hold
   disjoint classes, which batch norm sees.
+- Of a predicted field it is the prediction that is divided by T, so the error is that of almost no
+  prediction at all; the paper has classifiers only.
 - Initial weights are those that all methods of a seed share.
 - A threshold that leaves a layer nothing fails with layer collapse, a result.
 """

@@ -13,6 +13,8 @@ Evci, Gale, Menick, Castro, Elsen, "Rigging the Lottery: Making All Tickets Winn
 Deviations from the paper:
 - The step whose gradient is used also updates the weights; the code skips its update.
 - A training too short for `least` moves at this interval moves more often.
+- The share of a layer's weights that move is rounded, where the code rounds it down; the code adds
+  noise to the sizes, against ties.
 - A weight that grows has the momentum that its place has left, of a factor 0.9 for each step since
   its last weight was dropped; one that was dropped and grown at once has all of it.
 - Initial weights are those that all methods of a seed share.
@@ -36,6 +38,7 @@ from bench.trainer import Trainer
 class Rigl(Method):
     """Drop the smallest, grow by gradient, while a sparse net trains."""
 
+    version = 2
     start = "init"
     family = "sparse training"
     patterns = ("unstructured",)
@@ -71,7 +74,7 @@ class Rigl(Method):
                 gradients.stop()
                 with trainer.spend("prune"):
                     moving = self.fraction(step / (self.end * total))
-                    for line in connections.move(model, moving, growth, back=True):
+                    for line in connections.move(model, moving, growth):
                         trainer.log("connections", step=step, **line)
             if step + 1 in due:
                 gradients.watch()

@@ -6,7 +6,8 @@ rigl's and JaxPruner's code. Recalled: what is said of the paper.
 
 1. Start from a random sparse net, layer densities by Erdos-Renyi-Kernel.
 2. Train. Every `interval` steps drop, in each layer, the fraction zeta of the kept weights that are
-   smallest, and grow as many at random free places, with value 0.
+   smallest, and grow as many at random places among all that are not kept, with value 0; one
+   just dropped may be drawn, and keeps its value.
 3. After `end` train on with fixed connections.
 
 Deviations from the paper:
@@ -16,6 +17,9 @@ Deviations from the paper:
 - Layer densities by Erdos-Renyi-Kernel; the paper's Erdos-Renyi does not know kernels.
 - The paper drops the smallest positive and the largest negative weights; here by magnitude, as in
   both codes.
+- Of the author's two codes one grows zeros, as here, the other small random numbers. A zero that
+  grows where no gradient comes (at a unit whose ReLU is never on) stays one, so the net may end
+  with fewer weights than asked for; its density is the measured one.
 - A weight that grows has the momentum that its place has left, of a factor 0.9 for each step since
   its last weight was dropped; the codes set it to zero.
 - Initial weights are those that all methods of a seed share.
@@ -38,6 +42,7 @@ from bench.trainer import Trainer
 class Set(Method):
     """Drop the smallest, grow at random, while a sparse net trains."""
 
+    version = 2
     start = "init"
     family = "sparse training"
     patterns = ("unstructured",)
@@ -68,7 +73,7 @@ class Set(Method):
         def on_step(model: nn.Module, step: int) -> None:
             if step in due:
                 with trainer.spend("prune"):
-                    for line in connections.move(model, self.zeta, chance, back=False):
+                    for line in connections.move(model, self.zeta, chance):
                         trainer.log("connections", step=step, **line)
 
         trainer.fit(model, epochs, masks=masks, on_step=on_step)

@@ -35,13 +35,22 @@ def test_moves_drop_the_smallest_and_grow_the_best():
     weight = torch.tensor([0.5, -0.1, 0.3, 0.0, 0.0, 0.0])
     growth = torch.tensor([9.0, 5.0, 9.0, 1.0, 3.0, 2.0])
     kept = mask("111000")
-    # -0.1 is dropped; of what is free, 4 has the largest growth, but 1, if it may come back
-    assert moved(weight, kept, 1, growth, back=False).tolist() == mask("101010").tolist()
-    assert moved(weight, kept, 1, growth, back=True).tolist() == mask("111000").tolist()
-    assert moved(weight, kept, 2, growth, back=False).tolist() == mask("100011").tolist()
-    assert moved(weight, kept, 0, growth, back=False).tolist() == kept.tolist()
-    # no more than is free can move
-    assert int(moved(weight, mask("111110"), 4, growth, back=False).sum()) == 5
+    # -0.1 is dropped, and has the largest growth of what did not stay; without it 4 has
+    assert moved(weight, kept, 1, growth).tolist() == mask("111000").tolist()
+    growth[1] = 0
+    assert moved(weight, kept, 1, growth).tolist() == mask("101010").tolist()
+    assert (
+        moved(
+            weight,
+            kept,
+            2,
+            torch.tensor([9, 0, 1, 2, 3, 4.0]),
+        ).tolist()
+        == mask("100011").tolist()
+    )
+    assert moved(weight, kept, 0, growth).tolist() == kept.tolist()
+    # of a layer that is nearly full as many are dropped as of any other
+    assert moved(weight, mask("111110"), 4, growth).tolist() == mask("101111").tolist()
 
 
 def test_moves_are_spread_over_the_training():
@@ -58,9 +67,7 @@ def test_connections_know_where_they_have_been():
         model.weight.copy_(torch.tensor([[4.0, 3.0, 0.0, 0.0]]))
     connections = Connections(Masks(weight=mask("1100")[None]))
     growth = [torch.tensor([[0.0, 0, 1, 2]]), torch.tensor([[0.0, 9, 1, 0]])]
-    lines = [
-        next(iter(connections.move(model, 0.5, lambda n, w, g=g: g, back=False))) for g in growth
-    ]
+    lines = [next(iter(connections.move(model, 0.5, lambda n, w, g=g: g))) for g in growth]
     assert [line["changed"] for line in lines] == [0.5, 0.5]
     assert [line["first"] for line in lines] == [0.5, 1.0]
     assert [line["explored"] for line in lines] == [0.75, 0.75]
@@ -202,6 +209,29 @@ def test_dpf_s_mask_follows_the_weights_and_what_was_pruned_comes_back(digits):
     assert nonzero(points[0]).kept() == round(0.1 * total)
 
 
+def test_dpf_s_pruned_channels_learn_and_come_back_until_they_are_gone(digits):
+    """Seen as zero with all that reads them, they would get no gradient whatsoever."""
+    bench = Bench(digits, "resnet8", "dpf", pattern="channel", interval=1)
+    found, real = [], Training.update
+
+    def update(self, model, *rest):
+        seen = {n: v.detach() for n, v in self.through(dict(model.named_parameters())).items()}
+        done = real(self, model, *rest)
+        gone = {n: v.flatten(1).eq(0).all(1) for n, v in seen.items() if v.dim() > 1}
+        weights = prunable(model)
+        found.append(sum(float(weights[n].grad[k].abs().sum()) for n, k in gone.items()))
+        return done
+
+    with mock.patch.object(Training, "update", update):
+        _, trainer = bench.points()
+    lines = [line for line in bench.lines if line["event"] == "feedback"]
+    assert any(line["back"] > 0 for line in lines)
+    first, last = lines[0]["step"], lines[-1]["step"]
+    assert any(g > 0 for g in found[first:last])
+    assert all(g == 0 for g in found[last:])  # nothing of them is seen any more
+    assert len(found) == trainer.step > last
+
+
 def test_dpf_prunes_channels_by_their_l2_norm(digits):
     bench = Bench(digits, "resnet8", "dpf", pattern="channel")
     model = bench.initial()
@@ -224,10 +254,10 @@ def test_rigl_s_moves_take_the_largest_gradients(digits):
     """What grew is at least as steep as all that stayed out, in every layer and move."""
     moves, real = [], Connections.move
 
-    def move(self, model, fraction, growth, back):
+    def move(self, model, fraction, growth):
         before = {n: m.clone() for n, m in self.masks.items()}
         steep = {n: growth(n, w).clone() for n, w in prunable(model).items()}
-        lines = list(real(self, model, fraction, growth, back))
+        lines = list(real(self, model, fraction, growth))
         moves.append((before, steep, {n: m.clone() for n, m in self.masks.items()}))
         return iter(lines)
 

@@ -28,18 +28,15 @@ def updates(total: int, interval: int, end: float, least: int) -> list[int]:
 
 
 @torch.no_grad()
-def moved(weight: Tensor, kept: Tensor, count: int, growth: Tensor, back: bool) -> Tensor:
+def moved(weight: Tensor, kept: Tensor, count: int, growth: Tensor) -> Tensor:
     """The mask after `count` of the `kept` weights were dropped, the smallest, and as many grown.
 
-    Grown are those of largest `growth` (of the weight's shape); `back`: a weight just dropped may
-    grow again, and keeps its value. Fewer than `count` if fewer are free.
+    Grown are those of largest `growth` (of the weight's shape) among all that did not stay: a
+    weight just dropped may grow again, and keeps its value.
     """
-    free = weight.numel() - int(kept.sum())
-    count = min(count, int(kept.sum()), free)
     size = torch.where(kept, weight.abs(), -1.0)
     stay = keep_top(size, int(kept.sum()) - count)
-    barred = stay if back else kept
-    return stay | keep_top(growth.masked_fill(barred, -torch.inf), count)
+    return stay | keep_top(growth.masked_fill(stay, -torch.inf), count)
 
 
 @dataclass
@@ -62,7 +59,6 @@ class Connections:
         model: nn.Module,
         fraction: float,
         growth: Callable[[str, Tensor], Tensor],
-        back: bool,
     ) -> Iterator[dict[str, str | float]]:
         """Drop and grow a `fraction` of each layer's connections; a line of history for each.
 
@@ -71,7 +67,7 @@ class Connections:
         """
         for name, weight in prunable(model).items():
             old, count = self.masks[name], round(fraction * int(self.masks[name].sum()))
-            new = moved(weight, old, count, growth(name, weight), back)
+            new = moved(weight, old, count, growth(name, weight))
             self.masks[name], kept = new, int(new.sum())
             self.ever[name] |= new
             yield {

@@ -91,11 +91,15 @@ class Channels:
         self.turned = {f"{n}.weight" for n in turned}
         parameters = dict(model.named_parameters())
         self.places: dict[tuple[str, int], list[tuple[str, Tensor]]] = defaultdict(list)
+        self.filters: set[tuple[str, int]] = set()
+        """Of these, where a weight makes the channels."""
         for group in self.groups.values():
             for place in group.slices:
                 if place.name in parameters:  # not a running statistic
                     index = place.index.to(parameters[place.name].device)
                     self.places[place.name, place.axis].append((group.name, index))
+                    if place.output and place.name in group.producers:
+                        self.filters.add((place.name, place.axis))
 
     def kept(self, density: float, fixed: Mapping[str, int]) -> dict[str, int]:
         """Channels that each set keeps: `fixed` ones, else even; nearest to the density of weights.
@@ -146,11 +150,19 @@ class Channels:
         """A smaller copy of the net, with the channels to `keep` (bool, (channels,)); no masks."""
         return channels.shrink(self.model, self.shape, keep), Masks()
 
-    def seen(self, own: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All that makes or reads a channel, times `keep` (channels,)."""
+    def seen(
+        self, own: Mapping[str, Tensor], keep: Mapping[str, Tensor], filters: bool = False
+    ) -> dict[str, Tensor]:
+        """All that makes or reads a channel, times `keep` (channels,).
+
+        A channel that is 0 in all of these gets no gradient: each is a product with another 0.
+        `filters`: only the weights that make it, which then get one.
+        """
         kept = moved(keep, next(iter(own.values())).device)
         seen: dict[str, Tensor] = {}
         for (name, axis), places in self.places.items():
+            if filters and (name, axis) not in self.filters:
+                continue
             tensor = seen.get(name, own.get(name))
             chosen = [(kept[group], index) for group, index in places if group in kept]
             if tensor is None or not chosen:
