@@ -20,8 +20,11 @@ Deviations from the paper:
 - In a training too short for `least` updates of the mask at `interval` it is updated more often.
 - At T masked weights are set to zero: nothing sees them any more.
 - Channels keep the requested density of weights, each set of coupled channels the same fraction of
-  its channels. As the authors', their filters alone are masked up to T, so that gradients reach
-  them; from then on nothing of a channel is seen, and at the end it is removed.
+  its channels, and are removed at the end. By default the forward pass is without all of a channel,
+  which then gets no gradient (each is a product with another zero), so hardly one comes back. The
+  authors mask filters alone, as `masked: filter` does up to T; but behind a batch norm a filter of
+  zeros has no variance, and gradients grow by 1 / sqrt(eps), about 300: on digits, ResNet-8, two
+  seeds, validation, 83 and 85 % instead of 97 and 99 % at density 0.1.
 """
 
 from __future__ import annotations
@@ -46,7 +49,6 @@ from bench.trainer import Trainer
 class Dpf(Method):
     """Train all weights with the gradients of the pruned net."""
 
-    version = 2
     start = "init"
     family = "magnitude"
     patterns = ("unstructured", "channel")
@@ -55,12 +57,17 @@ class Dpf(Method):
     density: Density = 0.1
     pattern: Literal["unstructured", "channel"] = Field("unstructured", description="zero pattern")
     allocation: Rule = Field("global", description="unstructured: how the layers share the budget")
+    masked: Literal["channel", "filter"] = Field(
+        "channel", description="pattern channel: what the forward pass is without, up to T"
+    )
     interval: int = Field(16, ge=1, description="steps between updates of the mask, or fewer")
     end: float = Field(0.75, gt=0, le=1, description="T, a fraction of the training")
     least: int = Field(40, ge=1, description="updates that a short training has at least")
 
     @model_validator(mode="after")
     def _meant(self) -> Dpf:
+        if self.pattern != "channel" and self.masked != "channel":
+            raise ValueError("masked is for pattern: channel")
         if self.pattern == "channel" and self.allocation != "global":
             raise ValueError("allocation is for pattern: unstructured; channels go evenly")
         return self
@@ -82,7 +89,7 @@ class Dpf(Method):
 
         def pruned(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if view:
-                return view.seen(own, kept, filters=not ended)
+                return view.seen(own, kept, filters=self.masked == "filter" and not ended)
             return {n: own[n] * m for n, m in kept.items()}
 
         def see(own: dict[str, Tensor]) -> dict[str, Tensor]:
