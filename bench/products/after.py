@@ -1,0 +1,129 @@
+"""What follows a layer, done by the layer: a sum with another tensor, a ReLU.
+
+Dense libraries write a convolution's result once, with all that comes after it; a path of our own
+has to do the same. Layers that take part have bounds `low` and `high` and, where they say `adds`,
+`forward(x, add)`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+SUMS = (torch.add, operator.add, operator.iadd, "add", "add_")
+RELU, RELU6 = (0.0, float("inf")), (0.0, 6.0)
+BOUNDS = {
+    **dict.fromkeys((nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"), RELU),
+    **dict.fromkeys((nn.ReLU6, F.relu6), RELU6),
+}
+
+NOTHING = (nn.Identity, nn.Dropout)
+
+
+def taken(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    """`model` with the sums and ReLUs that directly follow layers of `kind` done by those.
+
+    `model` is in eval mode. Only where nothing else reads what comes between. A net whose control
+    flow cannot be traced stays as it is: right, with one more pass over each of these results.
+    """
+    if isinstance(model, kind) or not any(isinstance(m, kind) for m in model.modules()):
+        return model
+    traced = model
+    if not isinstance(traced, fx.GraphModule):
+        try:
+            traced = fx.GraphModule(model, Tracer(kind).trace(model))
+        except Exception:  # tracing runs the model's own code, which may raise anything
+            return model
+    _skip(traced)
+    found = [step(traced, n, kind) for step in (_sum, _bound) for n in list(traced.graph.nodes)]
+    if not any(found):
+        return model
+    traced.graph.lint()
+    traced.recompile()
+    return traced
+
+
+class Tracer(fx.Tracer):
+    """Sees layers of `kind` whole."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether to leave `m` whole."""
+        return isinstance(m, self.kind) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _skip(model: fx.GraphModule) -> None:
+    """Leave out what does nothing in a finished net: identities and dropout."""
+    for node in list(model.graph.nodes):
+        if node.op == "call_module" and _what(model, node) in NOTHING:
+            node.replace_all_uses_with(node.args[0])
+            model.graph.erase_node(node)
+
+
+def _sum(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
+    """Let the later of two added results take the other along, if it comes from such a layer."""
+    if node.target not in SUMS or len(node.args) != 2 or node.kwargs:
+        return False
+    order = {n: i for i, n in enumerate(model.graph.nodes)}
+    operands = [n for n in node.args if isinstance(n, fx.Node)]
+    for made in sorted(operands, key=lambda n: -order[n]):
+        layer = _layer(model, made, kind)
+        if layer is None or not layer.adds or len(made.args) != 1 or len(operands) != 2:
+            continue
+        x = made.args[0]
+        assert isinstance(x, fx.Node)
+        if any(_writes(model, n) and order[made] < order[n] < order[node] for n in x.users):
+            continue  # the layer is to run later, and would read what was written
+        other = operands[1 - operands.index(made)]
+        with model.graph.inserting_before(node):
+            new = model.graph.call_module(str(made.target), (x, other))
+        node.replace_all_uses_with(new)
+        model.graph.erase_node(node)
+        model.graph.erase_node(made)
+        return True
+    return False
+
+
+def _bound(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
+    """Let a layer bound what it gives, if nothing but this ReLU reads it."""
+    bounds = BOUNDS.get(_what(model, node))
+    if bounds is None or not node.args or not isinstance(node.args[0], fx.Node):
+        return False
+    layer = _layer(model, node.args[0], kind)
+    if layer is None or (layer.low, layer.high) != (-RELU[1], RELU[1]):
+        return False
+    layer.low, layer.high = bounds  # type: ignore[assignment]
+    node.replace_all_uses_with(node.args[0])
+    model.graph.erase_node(node)
+    return True
+
+
+def _what(model: fx.GraphModule, node: fx.Node) -> object:
+    """What a node calls: a function, a method's name, or the class of a module."""
+    return type(model.get_submodule(str(node.target))) if node.op == "call_module" else node.target
+
+
+def _layer(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> nn.Module | None:
+    """The layer of `kind` that a node runs, if it runs there only and one node reads its result."""
+    if node.op != "call_module" or len(node.users) != 1:
+        return None
+    calls = Counter(
+        model.get_submodule(str(n.target)) for n in model.graph.nodes if n.op == "call_module"
+    )
+    layer = model.get_submodule(str(node.target))
+    return layer if isinstance(layer, kind) and calls[layer] == 1 else None
+
+
+def _writes(model: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node may change its input in place."""
+    if node.op == "call_module":
+        return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.endswith("_") or node.target is operator.iadd or bool(node.kwargs.get("inplace"))

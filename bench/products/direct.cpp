@@ -1,0 +1,212 @@
+// Sparse convolution and linear layers on a CPU, without im2col; bench/products/direct.py says how.
+// Vectors are GCC's own, 16 floats: one register with AVX-512, two with AVX, four with NEON.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr int LANES = 16;
+constexpr int WIDEST = 4;  // vectors of a tile: sums that stay in registers
+typedef float Vec __attribute__((vector_size(4 * LANES)));
+typedef float Loose __attribute__((vector_size(4 * LANES), aligned(4)));
+
+struct Entry {
+    int32_t offset;  // of the input's number from that of the output's place, in the packed input
+    float value;
+};
+
+}  // namespace
+
+// As `Layer` in direct.py.
+struct Layer {
+    int32_t channels, height, width, outputs, out_height, out_width;
+    int32_t stride_h, stride_w, pad_h, pad_w;
+    int32_t planes, used, strip, halo, pitch, plane, step;
+    const int32_t *phases, *channel, *ends;
+    const Entry *entries;
+    const float *bias;
+    float low, high;
+};
+
+namespace {
+
+Vec all(float value) { return value - (Vec){}; }
+
+// The first n of 16 floats, and zeros.
+Vec some(const float *from, int n) {
+#ifdef __AVX512F__
+    return (Vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), from);
+#else
+    Vec v = {};
+    memcpy(&v, from, 4 * n);
+    return v;
+#endif
+}
+
+void put(float *to, Vec v, int n) {
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << n) - 1), (__m512)v);
+#else
+    memcpy(to, &v, 4 * n);
+#endif
+}
+
+// n numbers, each `stride` from the next.
+void copy(float *to, const float *from, int n, int stride) {
+    int j = 0;
+    if (stride == 1) {
+        for (; j + LANES <= n; j += LANES) *(Loose *)(to + j) = *(const Loose *)(from + j);
+        if (j < n) put(to + j, some(from + j, n - j), n - j);
+        return;
+    }
+    if (stride == 2)
+        for (; j + LANES < n; j += LANES) {  // not <=: the second load ends one float later
+            Vec a = *(const Loose *)(from + 2 * j), b = *(const Loose *)(from + 2 * j + LANES);
+            *(Loose *)(to + j) = __builtin_shufflevector(
+                a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        }
+    for (; j < n; j++) to[j] = from[(int64_t)stride * j];
+}
+
+// Rows `first`.. of one channel's planes, padded: what a strip of the output reads.
+void pack(const Layer &l, const float *x, float *to, int first, int rows) {
+    for (int p = 0; p < l.planes; p++, to += l.plane) {
+        int top = l.phases[2 * p] - l.pad_h, left = l.phases[2 * p + 1] - l.pad_w, s = l.stride_w;
+        if (s == 1 && l.stride_h == 1 && left == 0 && top == 0 && l.pitch == l.width) {
+            copy(to, x + (int64_t)first * l.width, rows * l.width, 1);
+        } else {
+            int begin = left < 0 ? (-left + s - 1) / s : 0;
+            int end = std::max(begin, std::min(l.pitch, (l.width - left + s - 1) / s));
+            for (int r = 0; r < rows; r++) {
+                float *row = to + r * l.pitch;
+                int at = l.stride_h * (first + r) + top;
+                if (at < 0 || at >= l.height) {
+                    memset(row, 0, 4 * l.pitch);
+                    continue;
+                }
+                for (int j = 0; j < begin; j++) row[j] = 0;
+                copy(row + begin, x + (int64_t)at * l.width + left + s * begin, end - begin, s);
+                for (int j = end; j < l.pitch; j++) row[j] = 0;
+            }
+        }
+        memset(to + rows * l.pitch, 0, 4 * (l.plane - rows * l.pitch));
+    }
+}
+
+// Write a tile: places q0..q1 of a strip, of which each row of `pitch` has out_width real ones.
+void store(const Layer &l, const float *sums, int q0, int q1, float *y, const float *add) {
+    Vec low = all(l.low), high = all(l.high);
+    int row = q0 / l.pitch, column = q0 - row * l.pitch;
+    for (int q = q0; q < q1; row++, column = 0) {
+        int stop = std::min(q1, q + l.pitch - column);
+        int n = std::min(stop - q, l.out_width - column);
+        int64_t at = (int64_t)row * l.out_width + column;
+        for (int j = 0; j < n; j += LANES) {
+            int rest = std::min(n - j, LANES);
+            Vec v = *(const Loose *)(sums + (q - q0) + j);
+            if (add) v += some(add + at + j, rest);
+            v = v < low ? low : v;
+            put(y + at + j, v > high ? high : v, rest);
+        }
+        q = stop;
+    }
+}
+
+// Sums for T vectors of places and the outputs o0..o1, over the weights that are left.
+template <int T>
+void tile(const Layer &l, const float *packed, int q0, int q1, int o0, int o1, float *y,
+          const float *add) {
+    int64_t area = (int64_t)l.out_height * l.out_width;
+    constexpr int CHAINS = T >= 4 ? 1 : 4 / T;  // independent sums: an addition takes four cycles
+    for (int o = o0; o < o1; o++) {
+        alignas(64) Vec sums[CHAINS * T + 1];  // one more: a row's end is read as a whole vector
+        for (int t = 0; t < CHAINS * T; t++) sums[t] = all(t < T && l.bias ? l.bias[o] : 0);
+        const Entry *e = l.entries + l.ends[o], *end = l.entries + l.ends[o + 1];
+        for (; e + CHAINS <= end; e += CHAINS)
+            for (int c = 0; c < CHAINS; c++) {
+                const float *from = packed + q0 + e[c].offset;
+                for (int t = 0; t < T; t++)
+                    sums[c * T + t] += e[c].value * *(const Loose *)(from + t * LANES);
+            }
+        for (; e < end; e++)
+            for (int t = 0; t < T; t++)
+                sums[t] += e->value * *(const Loose *)(packed + q0 + e->offset + t * LANES);
+        for (int c = 1; c < CHAINS; c++)
+            for (int t = 0; t < T; t++) sums[t] += sums[c * T + t];
+        store(l, (const float *)sums, q0, q1, y + o * area, add ? add + o * area : nullptr);
+    }
+}
+
+typedef void (*Tile)(const Layer &, const float *, int, int, int, int, float *, const float *);
+constexpr Tile TILES[WIDEST] = {tile<1>, tile<2>, tile<3>, tile<4>};
+
+float *scratch(int64_t floats) {
+    static thread_local float *at = nullptr;
+    static thread_local int64_t size = 0;
+    if (floats > size) {
+        free(at);
+        size = floats + floats / 4;
+        at = (float *)aligned_alloc(64, (4 * size + 63) / 64 * 64);
+        if (!at) size = 0;
+    }
+    return at;
+}
+
+}  // namespace
+
+// (batch, channels, height, width) to (batch, outputs, out_height, out_width), bias, `add` (like y;
+// may be null) and bounds included. 1 if memory ran out.
+extern "C" int convolve(const Layer *layer, const float *x, float *y, const float *add,
+                        int32_t batch, int32_t threads) {
+    const Layer &l = *layer;
+    float *packed = scratch((int64_t)l.used * l.step + 1);
+    if (!packed) return 1;
+    int64_t inputs = (int64_t)l.height * l.width, area = (int64_t)l.out_height * l.out_width;
+    int strips = (l.out_height + l.strip - 1) / l.strip;
+#pragma omp parallel num_threads(threads)
+    for (int i = 0; i < batch * strips; i++) {
+        int n = i / strips, first = i % strips * l.strip;
+        int high = std::min(l.strip, l.out_height - first), places = high * l.pitch;
+        const float *image = x + n * l.channels * inputs;
+        int64_t at = n * l.outputs * area + (int64_t)first * l.out_width;
+#pragma omp for schedule(static)
+        for (int c = 0; c < l.used; c++)
+            pack(l, image + l.channel[c] * inputs, packed + (int64_t)c * l.step, first,
+                 high + l.halo);
+        int tiles = (places + WIDEST * LANES - 1) / (WIDEST * LANES);
+        int parts = threads == 1 ? 1 : std::min(l.outputs, (4 * threads + tiles - 1) / tiles);
+#pragma omp for schedule(dynamic, 1)
+        for (int job = 0; job < tiles * parts; job++) {
+            int q0 = job / parts * WIDEST * LANES, q1 = std::min(places, q0 + WIDEST * LANES);
+            int part = job % parts;
+            int o0 = (int64_t)l.outputs * part / parts, o1 = (int64_t)l.outputs * (part + 1) / parts;
+            TILES[(q1 - q0 + LANES - 1) / LANES - 1](l, packed, q0, q1, o0, o1, y + at,
+                                                     add ? add + at : nullptr);
+        }
+    }
+    return 0;
+}
+
+// (batch, inputs) to (batch, outputs), for few rows: a gather for each output. An entry's offset is
+// the number of its input.
+extern "C" void gather(const Layer *layer, const float *x, float *y, int32_t batch,
+                       int32_t threads) {
+    const Layer &l = *layer;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int o = 0; o < l.outputs; o++)
+        for (int n = 0; n < batch; n++) {
+            const float *row = x + (int64_t)n * l.channels;
+            float sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int i = l.ends[o]; i < l.ends[o + 1]; i++)
+                sum += l.entries[i].value * row[l.entries[i].offset];
+            sum += l.bias ? l.bias[o] : 0;
+            y[(int64_t)n * l.outputs + o] = std::min(std::max(sum, l.low), l.high);
+        }
+}

@@ -1,0 +1,224 @@
+"""Sparse convolution and linear layers on a CPU without im2col: what pruned nets need there.
+
+An output map is a sum of shifted input maps, one for each weight that is left, whatever the
+weights' places. So the input is packed once, with its padding, and a weight becomes one number: the
+distance in memory from an output's place to the input's. Places are taken 64 at a time, as four
+vectors of sums that stay in registers while an output's weights pass; every load is of whole
+vectors, no index is looked up by place. A strided convolution is packed as its phases (every second
+row and column), in each of which it has no stride. Rows keep their padding as places that are
+computed and not stored. Maps are packed in strips of rows that fit the second cache.
+
+A linear layer is a 1x1 convolution over its tokens; for fewer than four tokens a gather.
+
+Bounds (ReLU, ReLU6) and a tensor to add are applied before a sum is stored, see
+`bench.products.after`. The code is `direct.cpp`; `bench.products.compiled` compiles it. fp32 only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.products import compiled
+from bench.surgery.layers import matrix
+
+LANES = 16
+"""Floats of a vector, as in direct.cpp."""
+STRIP = 2**17
+"""Floats of a strip, packed: half a megabyte."""
+FEW = 4
+"""Tokens of a linear layer below which it gathers."""
+ENTRY = np.dtype([("offset", np.int32), ("value", np.float32)])
+
+
+class Layer(ctypes.Structure):
+    """What direct.cpp knows of a layer on inputs of one size."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                *("channels", "height", "width", "outputs", "out_height", "out_width"),
+                *("stride_h", "stride_w", "pad_h", "pad_w"),
+                *("planes", "used", "strip", "halo", "pitch", "plane", "step"),
+            )
+        ),
+        *((name, ctypes.c_void_p) for name in ("phases", "channel", "ends", "entries", "bias")),
+        *((name, ctypes.c_float) for name in ("low", "high")),
+    )
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Of a convolution; pairs are (high, wide)."""
+
+    channels: int
+    outputs: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    def places(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the output for an input of this size."""
+        high, wide = (
+            (size + 2 * pad - step * (taps - 1) - 1) // jump + 1
+            for size, taps, jump, pad, step in zip(
+                (height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+        return high, wide
+
+
+class Direct(nn.Module):
+    """A linear layer or 2-D convolution by the weights that are left; the rest is not stored.
+
+    `low`, `high`: bounds of what it gives; `adds`: whether it takes something to add.
+    """
+
+    low, high = -math.inf, math.inf
+
+    def __init__(self, layer: nn.Module) -> None:
+        """`layer`: supported by `bench.kernels.direct`."""
+        super().__init__()
+        weight = layer.get_parameter("weight").detach().float()
+        self.linear = isinstance(layer, nn.Linear)
+        self.adds = not self.linear
+        self.geometry = geometry(layer)
+        flat = matrix(weight)
+        self.rows, columns = (part.numpy() for part in flat.nonzero(as_tuple=True))
+        self.values = flat.numpy()[self.rows, columns]
+        g = self.geometry
+        taps = g.kernel[0] * g.kernel[1]
+        first = self.rows // (g.outputs // g.groups) * (g.channels // g.groups)
+        self.inputs = first + columns // taps
+        self.taps = np.stack(np.divmod(columns % taps, g.kernel[1]))
+        bias: Any = getattr(layer, "bias", None)
+        self.bias = None if bias is None else bias.detach().float().numpy().copy()
+        self.plans: dict[tuple[int, int], tuple[Layer, Any]] = {}
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """As the layer; of a convolution plus `add`, of the result's shape; within the bounds."""
+        if not self.linear:
+            return self.convolved(x, add)
+        tokens = x.reshape(-1, x.shape[-1])
+        if len(tokens) < FEW:
+            found = self.gathered(tokens.contiguous())
+        else:
+            maps = tokens.T.contiguous()[None, :, None]
+            found = self.convolved(maps, None)[0, :, 0].T
+        return found.reshape(*x.shape[:-1], -1)
+
+    def convolved(self, x: Tensor, add: Tensor | None) -> Tensor:
+        """(N, C, H, W) to (N, O, Ho, Wo)."""
+        height, width = x.shape[2:]
+        places = self.geometry.places(height, width)
+        if (height, width) not in self.plans:
+            self.plans[height, width] = self.plan(height, width)
+        x = x.contiguous()
+        y = x.new_empty(len(x), self.geometry.outputs, *places)
+        add = None if add is None else add.expand_as(y).contiguous()
+        if functions().convolve(
+            ctypes.byref(self.plans[height, width][0]),
+            *(x.data_ptr(), y.data_ptr(), None if add is None else add.data_ptr()),
+            *(len(x), torch.get_num_threads()),
+        ):
+            raise MemoryError("no memory for the packed input")
+        return y
+
+    def gathered(self, x: Tensor) -> Tensor:
+        """(tokens, inputs) to (tokens, outputs)."""
+        if (0, 0) not in self.plans:
+            self.plans[0, 0] = self.layer(self.inputs)
+        y = x.new_empty(len(x), self.geometry.outputs)
+        threads = torch.get_num_threads()
+        functions().gather(
+            ctypes.byref(self.plans[0, 0][0]), x.data_ptr(), y.data_ptr(), len(x), threads
+        )
+        return y
+
+    def plan(self, height: int, width: int) -> tuple[Layer, Any]:
+        """The offsets of all weights for inputs of this size, and how they are packed."""
+        g = self.geometry
+        high, wide = g.places(height, width)
+        ahead = self.taps * np.array(g.dilation)[:, None]
+        shift, phase = np.divmod(ahead, np.array(g.stride)[:, None])
+        phases, plane = np.unique(phase.T, axis=0, return_inverse=True)
+        used, channel = np.unique(self.inputs, return_inverse=True)
+        reach, across = (
+            step * (taps - 1) // jump
+            for step, taps, jump in zip(g.dilation, g.kernel, g.stride, strict=True)
+        )
+        pitch = wide + across
+        deep = max(1, len(used) * len(phases) * pitch)
+        strip = min(high, max(4, STRIP // deep - reach))
+
+        def padded(rows: int) -> int:
+            # the last vector of the last place may reach past the rows
+            return -(-(rows * pitch + across + LANES) // LANES) * LANES
+
+        size = padded(strip + reach)
+        step = size * len(phases)
+        step += LANES * (step // LANES % 2 == 0)  # else all channels would share cache sets
+        offsets = channel * step + plane.reshape(-1) * size + shift[0] * pitch + shift[1]
+        return self.layer(
+            offsets,
+            height=height, width=width, out_height=high, out_width=wide,
+            stride_h=g.stride[0], stride_w=g.stride[1], pad_h=g.padding[0], pad_w=g.padding[1],
+            planes=len(phases), used=len(used), strip=strip, halo=reach,
+            pitch=pitch, plane=size, step=step,
+            phases=np.ascontiguousarray(phases, np.int32), channel=used.astype(np.int32),
+        )  # fmt: skip
+
+    def layer(self, offsets: np.ndarray, **known: Any) -> tuple[Layer, Any]:
+        """The structure for direct.cpp, and the arrays that have to live as long."""
+        g = self.geometry
+        order = np.lexsort((offsets, self.rows))  # by output, then upwards in memory
+        entries = np.empty(len(order), ENTRY)
+        entries["offset"], entries["value"] = offsets[order], self.values[order]
+        ends = np.zeros(g.outputs + 1, np.int32)
+        ends[1:] = np.bincount(self.rows, minlength=g.outputs).cumsum()
+        known |= {"entries": entries, "ends": ends, "bias": self.bias}
+        held = {name: value for name, value in known.items() if isinstance(value, np.ndarray)}
+        pointers = {name: value.ctypes.data for name, value in held.items()}
+        made = Layer(
+            **{**known, **pointers}, channels=g.channels, outputs=g.outputs,
+            low=self.low, high=self.high,
+        )  # fmt: skip
+        return made, held
+
+
+def geometry(layer: nn.Module) -> Geometry:
+    """Of a linear layer that of a 1x1 convolution."""
+    if isinstance(layer, nn.Linear):
+        one = (1, 1)
+        return Geometry(layer.in_features, layer.out_features, one, one, (0, 0), one, 1)
+    assert isinstance(layer, nn.Conv2d)
+    assert not isinstance(layer.padding, str)
+    kernel, stride, padding, dilation = (
+        (int(pair[0]), int(pair[1]))
+        for pair in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    )
+    return Geometry(
+        layer.in_channels, layer.out_channels, kernel, stride, padding, dilation, layer.groups
+    )
+
+
+@cache
+def functions() -> ctypes.CDLL:
+    """`convolve` and `gather` of direct.cpp; raises `CompilerError`."""
+    found = compiled.library(Path(__file__).with_suffix(".cpp"))
+    pointer, number = ctypes.c_void_p, ctypes.c_int32
+    found.convolve.argtypes = [pointer, pointer, pointer, pointer, number, number]
+    found.gather.argtypes = [pointer, pointer, pointer, number, number]
+    found.gather.restype = None
+    return found
