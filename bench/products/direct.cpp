@@ -27,7 +27,7 @@ struct Entry {
 struct Layer {
     int32_t channels, height, width, outputs, out_height, out_width;
     int32_t stride_h, stride_w, pad_h, pad_w;
-    int32_t planes, used, strip, halo, pitch, plane, step;
+    int32_t packed, planes, used, strip, halo, pitch, plane, step;
     const int32_t *phases, *channel, *ends;
     const Entry *entries;
     const float *bias;
@@ -66,10 +66,12 @@ void copy(float *to, const float *from, int n, int stride) {
         return;
     }
     if (stride == 2)
-        for (; j + LANES < n; j += LANES) {  // not <=: the second load ends one float later
-            Vec a = *(const Loose *)(from + 2 * j), b = *(const Loose *)(from + 2 * j + LANES);
-            *(Loose *)(to + j) = __builtin_shufflevector(
-                a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        for (; j < n; j += LANES) {
+            int last = 2 * std::min(n - j, LANES) - 1;  // how many numbers there are to read
+            Vec a = some(from + 2 * j, std::min(last, LANES));
+            Vec b = some(from + 2 * j + LANES, std::max(0, last - LANES));
+            put(to + j, __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24,
+                                                26, 28, 30), (last + 1) / 2);
         }
     for (; j < n; j++) to[j] = from[(int64_t)stride * j];
 }
@@ -99,52 +101,74 @@ void pack(const Layer &l, const float *x, float *to, int first, int rows) {
     }
 }
 
-// Write a tile: places q0..q1 of a strip, of which each row of `pitch` has out_width real ones.
-void store(const Layer &l, const float *sums, int q0, int q1, float *y, const float *add) {
+// A tile: up to four vectors of places q0..q1 of a strip, from its row and column on.
+struct Places {
+    int q0, q1, row, column;
+};
+
+Vec bounded(const Layer &l, Vec v) {
     Vec low = all(l.low), high = all(l.high);
-    int row = q0 / l.pitch, column = q0 - row * l.pitch;
-    for (int q = q0; q < q1; row++, column = 0) {
-        int stop = std::min(q1, q + l.pitch - column);
-        int n = std::min(stop - q, l.out_width - column);
-        int64_t at = (int64_t)row * l.out_width + column;
+    v = v < low ? low : v;
+    return v > high ? high : v;
+}
+
+// Write a tile; of each row of `pitch` places out_width are real.
+template <int T>
+void store(const Layer &l, const Vec *sums, Places p, float *y, const float *add) {
+    if (l.pitch == l.out_width) {
+        int64_t at = p.q0;
+        for (int t = 0; t < T; t++, at += LANES) {
+            int rest = std::min(p.q1 - (int)at, LANES);
+            Vec v = bounded(l, add ? sums[t] + some(add + at, rest) : sums[t]);
+            if (rest == LANES) *(Loose *)(y + at) = v;
+            else put(y + at, v, rest);
+        }
+        return;
+    }
+    const float *from = (const float *)sums;
+    for (int q = p.q0; q < p.q1; p.row++, p.column = 0) {
+        int stop = std::min(p.q1, q + l.pitch - p.column);
+        int n = std::min(stop - q, l.out_width - p.column);
+        int64_t at = (int64_t)p.row * l.out_width + p.column;
         for (int j = 0; j < n; j += LANES) {
             int rest = std::min(n - j, LANES);
-            Vec v = *(const Loose *)(sums + (q - q0) + j);
-            if (add) v += some(add + at + j, rest);
-            v = v < low ? low : v;
-            put(y + at + j, v > high ? high : v, rest);
+            Vec v = *(const Loose *)(from + (q - p.q0) + j);
+            put(y + at + j, bounded(l, add ? v + some(add + at + j, rest) : v), rest);
         }
         q = stop;
     }
 }
 
-// Sums for T vectors of places and the outputs o0..o1, over the weights that are left.
-template <int T>
-void tile(const Layer &l, const float *packed, int q0, int q1, int o0, int o1, float *y,
+// Sums for T vectors of places and the outputs o0..o1, over the weights that are left. CUT: the
+// last vector may not be read whole, since it ends with the input.
+template <int T, bool CUT>
+void tile(const Layer &l, const float *input, Places p, int o0, int o1, float *y,
           const float *add) {
     int64_t area = (int64_t)l.out_height * l.out_width;
     constexpr int CHAINS = T >= 4 ? 1 : 4 / T;  // independent sums: an addition takes four cycles
+    int rest = p.q1 - p.q0 - (T - 1) * LANES;
     for (int o = o0; o < o1; o++) {
         alignas(64) Vec sums[CHAINS * T + 1];  // one more: a row's end is read as a whole vector
         for (int t = 0; t < CHAINS * T; t++) sums[t] = all(t < T && l.bias ? l.bias[o] : 0);
+        auto sum = [&](const Entry &e, int c) {
+            const float *from = input + p.q0 + e.offset;
+            for (int t = 0; t < T; t++)
+                sums[c * T + t] += e.value * (CUT && t == T - 1 ? some(from + t * LANES, rest)
+                                                                : *(const Loose *)(from + t * LANES));
+        };
         const Entry *e = l.entries + l.ends[o], *end = l.entries + l.ends[o + 1];
         for (; e + CHAINS <= end; e += CHAINS)
-            for (int c = 0; c < CHAINS; c++) {
-                const float *from = packed + q0 + e[c].offset;
-                for (int t = 0; t < T; t++)
-                    sums[c * T + t] += e[c].value * *(const Loose *)(from + t * LANES);
-            }
-        for (; e < end; e++)
-            for (int t = 0; t < T; t++)
-                sums[t] += e->value * *(const Loose *)(packed + q0 + e->offset + t * LANES);
+            for (int c = 0; c < CHAINS; c++) sum(e[c], c);
+        for (; e < end; e++) sum(*e, 0);
         for (int c = 1; c < CHAINS; c++)
             for (int t = 0; t < T; t++) sums[t] += sums[c * T + t];
-        store(l, (const float *)sums, q0, q1, y + o * area, add ? add + o * area : nullptr);
+        store<T>(l, sums, p, y + o * area, add ? add + o * area : nullptr);
     }
 }
 
-typedef void (*Tile)(const Layer &, const float *, int, int, int, int, float *, const float *);
-constexpr Tile TILES[WIDEST] = {tile<1>, tile<2>, tile<3>, tile<4>};
+typedef void (*Tile)(const Layer &, const float *, Places, int, int, float *, const float *);
+constexpr Tile WHOLE[WIDEST] = {tile<1, false>, tile<2, false>, tile<3, false>, tile<4, false>};
+constexpr Tile AT_END[WIDEST] = {tile<1, true>, tile<2, true>, tile<3, true>, tile<4, true>};
 
 float *scratch(int64_t floats) {
     static thread_local float *at = nullptr;
@@ -165,8 +189,8 @@ float *scratch(int64_t floats) {
 extern "C" int convolve(const Layer *layer, const float *x, float *y, const float *add,
                         int32_t batch, int32_t threads) {
     const Layer &l = *layer;
-    float *packed = scratch((int64_t)l.used * l.step + 1);
-    if (!packed) return 1;
+    float *packed = l.packed ? scratch((int64_t)l.used * l.step + 1) : nullptr;
+    if (l.packed && !packed) return 1;
     int64_t inputs = (int64_t)l.height * l.width, area = (int64_t)l.out_height * l.out_width;
     int strips = (l.out_height + l.strip - 1) / l.strip;
 #pragma omp parallel num_threads(threads)
@@ -176,18 +200,19 @@ extern "C" int convolve(const Layer *layer, const float *x, float *y, const floa
         const float *image = x + n * l.channels * inputs;
         int64_t at = n * l.outputs * area + (int64_t)first * l.out_width;
 #pragma omp for schedule(static)
-        for (int c = 0; c < l.used; c++)
+        for (int c = 0; c < (l.packed ? l.used : 0); c++)
             pack(l, image + l.channel[c] * inputs, packed + (int64_t)c * l.step, first,
                  high + l.halo);
         int tiles = (places + WIDEST * LANES - 1) / (WIDEST * LANES);
         int parts = threads == 1 ? 1 : std::min(l.outputs, (4 * threads + tiles - 1) / tiles);
 #pragma omp for schedule(dynamic, 1)
         for (int job = 0; job < tiles * parts; job++) {
-            int q0 = job / parts * WIDEST * LANES, q1 = std::min(places, q0 + WIDEST * LANES);
-            int part = job % parts;
+            int q0 = job / parts * WIDEST * LANES, part = job % parts;
+            Places p = {q0, std::min(places, q0 + WIDEST * LANES), q0 / l.pitch, q0 % l.pitch};
             int o0 = (int64_t)l.outputs * part / parts, o1 = (int64_t)l.outputs * (part + 1) / parts;
-            TILES[(q1 - q0 + LANES - 1) / LANES - 1](l, packed, q0, q1, o0, o1, y + at,
-                                                     add ? add + at : nullptr);
+            const Tile *kind = l.packed || (p.q1 - q0) % LANES == 0 ? WHOLE : AT_END;
+            kind[(p.q1 - q0 + LANES - 1) / LANES - 1](l, l.packed ? packed : image, p, o0, o1,
+                                                      y + at, add ? add + at : nullptr);
         }
     }
     return 0;

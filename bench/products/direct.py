@@ -2,7 +2,8 @@
 
 An output map is a sum of shifted input maps, one for each weight that is left, whatever the
 weights' places. So the input is packed once, with its padding, and a weight becomes one number: the
-distance in memory from an output's place to the input's. Places are taken 64 at a time, as four
+distance in memory from an output's place to the input's (a 1x1 convolution whose maps are whole
+vectors needs no packing). Places are taken 64 at a time, as four
 vectors of sums that stay in registers while an output's weights pass; every load is of whole
 vectors, no index is looked up by place. A strided convolution is packed as its phases (every second
 row and column), in each of which it has no stride. Rows keep their padding as places that are
@@ -48,7 +49,7 @@ class Layer(ctypes.Structure):
             for name in (
                 *("channels", "height", "width", "outputs", "out_height", "out_width"),
                 *("stride_h", "stride_w", "pad_h", "pad_w"),
-                *("planes", "used", "strip", "halo", "pitch", "plane", "step"),
+                *("packed", "planes", "used", "strip", "halo", "pitch", "plane", "step"),
             )
         ),
         *((name, ctypes.c_void_p) for name in ("phases", "channel", "ends", "entries", "bias")),
@@ -154,6 +155,9 @@ class Direct(nn.Module):
         shift, phase = np.divmod(ahead, np.array(g.stride)[:, None])
         phases, plane = np.unique(phase.T, axis=0, return_inverse=True)
         used, channel = np.unique(self.inputs, return_inverse=True)
+        # a 1x1 convolution reads its input as it is, if every channel begins with a whole vector
+        simple = g.kernel == g.stride == (1, 1) and g.padding == (0, 0)
+        packed = not simple or height * width % LANES > 0
         reach, across = (
             step * (taps - 1) // jump
             for step, taps, jump in zip(g.dilation, g.kernel, g.stride, strict=True)
@@ -169,12 +173,14 @@ class Direct(nn.Module):
         size = padded(strip + reach)
         step = size * len(phases)
         step += LANES * (step // LANES % 2 == 0)  # else all channels would share cache sets
+        if not packed:
+            strip, step, channel = high, height * width, self.inputs
         offsets = channel * step + plane.reshape(-1) * size + shift[0] * pitch + shift[1]
         return self.layer(
             offsets,
             height=height, width=width, out_height=high, out_width=wide,
             stride_h=g.stride[0], stride_w=g.stride[1], pad_h=g.padding[0], pad_w=g.padding[1],
-            planes=len(phases), used=len(used), strip=strip, halo=reach,
+            packed=packed, planes=len(phases), used=len(used), strip=strip, halo=reach,
             pitch=pitch, plane=size, step=step,
             phases=np.ascontiguousarray(phases, np.int32), channel=used.astype(np.int32),
         )  # fmt: skip

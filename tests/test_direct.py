@@ -1,0 +1,226 @@
+"""The direct path, beyond what all products share (test_lowering.py)."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bench import kernels
+from bench.latency.gate import distance
+from bench.products import compiled, direct, pool
+
+from .test_lowering import pruned
+
+PATH = kernels.load("direct")
+
+
+def convolution(*sizes, **options):
+    torch.manual_seed(0)
+    return pruned(nn.Conv2d(*sizes, **options), 0.1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        convolution(5, 7, 3, padding=1),
+        convolution(5, 7, 7, stride=2, padding=3),
+        convolution(5, 7, 5, stride=3, padding=1, dilation=2),
+        convolution(4, 6, 3, stride=(2, 1), padding=(0, 2), dilation=(1, 3), groups=2),
+        convolution(5, 7, 1),
+        convolution(5, 7, 1, stride=2),
+    ],
+    ids=str,
+)
+def test_maps_of_every_size_in_strips_of_every_height(layer, threads, monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for high, wide in ((64, 64), (37, 61), (17, 16), (9, 11)):
+            x = torch.randn(3, layer.in_channels, high, wide)
+            wanted = layer(x).detach()
+            for strip in (1, 2**12, 2**20):
+                monkeypatch.setattr(direct, "STRIP", strip)
+                found = direct.Direct(layer)(x)
+                assert distance(found, wanted) < 1e-6
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    layer, x = convolution(16, 24, 3, padding=1), torch.randn(2, 16, 33, 35)
+    made, before = direct.Direct(layer), torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(made(x))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_an_input_is_read_to_its_last_number_and_no_further():
+    """Behind it stands NaN, in a map whose channels are not whole vectors, and in one of one."""
+    layer = convolution(3, 4, 1)
+    layer.weight.data.fill_(1)
+    for side in (4, 7, 16):
+        memory = torch.full((3 * side * side + 64,), math.nan)
+        x = memory[: 3 * side * side].view(1, 3, side, side)
+        x.copy_(torch.randn_like(x))
+        assert torch.allclose(direct.Direct(layer)(x), layer(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 70])
+def test_linear_layers_gather_for_few_tokens(tokens):
+    layer, x = pruned(nn.Linear(50, 30), 0.2), torch.randn(tokens, 50)
+    assert distance(direct.Direct(layer)(x), layer(x)) < 1e-6
+
+
+class Block(nn.Module):
+    """A residual block as timm writes it: identities, sums in place, ReLUs in place."""
+
+    def __init__(self, act=nn.ReLU, first=True):
+        super().__init__()
+        self.conv1, self.conv2 = (convolution(8, 8, 3, padding=1) for _ in range(2))
+        self.down = convolution(8, 8, 1)
+        self.drop, self.act1, self.act2 = nn.Identity(), act(inplace=True), act(inplace=True)
+        self.first = first
+
+    def forward(self, x):
+        shortcut = self.down(x) if self.first else x
+        x = self.conv2(self.act1(self.drop(self.conv1(x))))
+        x += shortcut
+        return self.act2(x)
+
+
+class Reread(Block):
+    """The result of a convolution is read twice, so nothing may be done to it."""
+
+    def forward(self, x):
+        made = self.conv1(x)
+        return self.act1(made.clone()) + made + self.conv2(made)
+
+
+class Written(Block):
+    """The input of a convolution changes between it and the sum that it could have taken along."""
+
+    def forward(self, x):
+        x = self.drop(x) * 1
+        made = self.conv1(x)
+        other = x.add_(1)
+        return made + other
+
+
+class Twice(Block):
+    """One layer in two places: a ReLU behind one of them only."""
+
+    def forward(self, x):
+        return self.conv1(F.relu(self.conv1(x)))
+
+
+class Functions(Block):
+    """As functions and methods."""
+
+    def forward(self, x):
+        return torch.add(self.conv2(F.relu6(self.conv1(x))), x).relu()
+
+
+NETS = {
+    "block": (Block(), 2, 1),
+    "block, no layer on the shortcut": (Block(first=False), 2, 1),
+    "relu6": (Block(nn.ReLU6), 2, 1),
+    "functions": (Functions(), 2, 1),
+    "read twice": (Reread(), 0, 1),
+    "written between": (Written(), 0, 0),
+    "one layer in two places": (Twice(), 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_follows_a_layer_is_taken_along_where_nothing_else_reads_it(name):
+    """Per net: layers that bound what they give, and those that add something to it."""
+    net, bounds, sums = NETS[name]
+    net = copy.deepcopy(net).eval()
+    x = torch.randn(2, 8, 12, 12)
+    with torch.inference_mode():
+        wanted = net(x.clone())
+        made = PATH.convert(copy.deepcopy(net))
+        for _ in range(2):
+            assert distance(made(x.clone()), wanted) < 1e-6
+    layers = [m for m in made.modules() if isinstance(m, direct.Direct)]
+    assert sum(layer.low == 0 for layer in layers) == bounds
+    nodes = made.graph.nodes if isinstance(made, torch.fx.GraphModule) else ()
+    assert sum(n.op == "call_module" and len(n.args) == 2 for n in nodes) == sums
+
+
+def test_a_net_that_cannot_be_traced_is_right_all_the_same():
+    class Branch(Block):
+        def forward(self, x):
+            return super().forward(x) if x.sum() > 0 else x
+
+    net, x = Branch().eval(), torch.rand(1, 8, 9, 9)
+    with torch.inference_mode():
+        wanted = net(x.clone())
+        made = PATH.convert(copy.deepcopy(net))
+        assert isinstance(made, Branch)
+        assert isinstance(made.conv1, direct.Direct)
+        assert distance(made(x), wanted) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 2},
+        {"kernel_size": (3, 2), "stride": (1, 3), "padding": (1, 0)},
+        {"kernel_size": 3, "stride": 1, "padding": 1},
+    ],
+    ids=str,
+)
+def test_pooling_by_slices_is_torchs_to_the_bit(options):
+    own = nn.MaxPool2d(**options)
+    assert pool.fits(own)
+    for size in (16, 17, 23):
+        x = torch.randn(2, 3, size, size + 1)
+        assert torch.equal(pool.MaxPool(own)(x), own(x))
+
+
+@pytest.mark.parametrize(
+    "options", [{"ceil_mode": True}, {"dilation": 2}, {"return_indices": True}]
+)
+def test_other_pooling_stays(options):
+    net = nn.Sequential(nn.MaxPool2d(2, **options))
+    assert type(pool.sliced(net)[0]) is nn.MaxPool2d
+
+
+def test_without_a_compiler_the_path_says_so(monkeypatch):
+    layer = pruned(nn.Linear(9, 9), 0.1)
+    assert PATH.supports(layer, "") == (True, "")
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    able, reason = PATH.supports(layer, "")
+    assert not able
+    assert "no C++ compiler" in reason
+    assert PATH.convert(nn.Sequential(layer))[0] is layer
+
+
+def test_code_is_compiled_once_and_a_failure_has_the_compilers_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source, calls, real = tmp_path / "seven.cpp", [], compiled._run
+    source.write_text('extern "C" int seven() { return 7; }\n')
+    monkeypatch.setattr(compiled, "_run", lambda *c: calls.append(c) or real(*c))
+    for _ in range(2):
+        assert compiled.library.__wrapped__(source).seven() == 7
+    assert sum("-c" in call for call in calls) == 1
+    source.write_text('extern "C" int seven() { return 8; }\n')
+    assert compiled.library.__wrapped__(source).seven() == 8
+    source.write_text("nonsense\n")
+    with pytest.raises(compiled.CompilerError, match="nonsense"):
+        compiled.library.__wrapped__(source)
+    assert len(list((tmp_path / "cache" / "pruning-benchmark").iterdir())) == 2
