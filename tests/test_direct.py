@@ -143,18 +143,20 @@ NETS = {
 }
 
 
+@pytest.mark.parametrize("path", ["direct", "onednn"])
 @pytest.mark.parametrize("name", NETS)
-def test_what_follows_a_layer_is_taken_along_where_nothing_else_reads_it(name):
+def test_what_follows_a_layer_is_taken_along_where_nothing_else_reads_it(name, path):
     """Per net: layers that bound what they give, and those that add something to it."""
     net, bounds, sums = NETS[name]
+    kernel = kernels.load(path)
     net = copy.deepcopy(net).eval()
     x = torch.randn(2, 8, 12, 12)
     with torch.inference_mode():
         wanted = net(x.clone())
-        made = PATH.convert(copy.deepcopy(net))
+        made = kernel.convert(copy.deepcopy(net))
         for _ in range(2):
             assert distance(made(x.clone()), wanted) < 1e-6
-    layers = [m for m in made.modules() if isinstance(m, direct.Direct)]
+    layers = [m for m in made.modules() if hasattr(m, "adds")]
     assert sum(layer.low == 0 for layer in layers) == bounds
     nodes = made.graph.nodes if isinstance(made, torch.fx.GraphModule) else ()
     assert sum(n.op == "call_module" and len(n.args) == 2 for n in nodes) == sums

@@ -219,6 +219,8 @@ def test_restarts_that_disagree_on_the_fastest_dense_way_pool_each_way_with_itse
     ways = {one["layout"]: one for one in found}
     assert len(found) == 2
     assert (ways["nchw"]["median_ms"], ways["nhwc"]["median_ms"]) == (2.0, 1.9)
+    # a twin's speed-up is that of pairs of equals; where it was no twin, it says nothing of them
+    assert (ways["nchw"]["speedup"], ways["nhwc"]["speedup"]) == (0.9, 1.0)
     assert {layout: one["role"] for layout, one in ways.items()} == {
         "nchw": "baseline",
         "nhwc": "twin",

@@ -67,6 +67,20 @@ def test_a_product_computes_what_its_layer_computes(path, name):
             assert distance(found, wanted) < 1e-6 or wanted.norm() == 0 == found.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_reordered_weights_compute_what_the_layer_computes(name, dtype):
+    layer = layer_of(name)
+    for batch in (1, 3):
+        x = inputs_of(layer, batch)
+        with torch.inference_mode():
+            wanted, own = layer(x), copy.deepcopy(layer).to(dtype)
+            plain = distance(own(x.to(dtype)), wanted)
+            made = kernels.load("onednn").convert(own)
+            for _ in range(2):
+                assert distance(made(x.to(dtype)), wanted) < max(1e-6, 1.5 * plain)
+
+
 @pytest.mark.parametrize("name", ["3x3", "depthwise", "linear"])
 def test_bags_in_bf16_round_no_worse_than_the_dense_kernel(name):
     layer = pruned(layer_of(name), 0.3)
@@ -150,7 +164,7 @@ ARCHS = {
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("path", [*PATHS, "onnxruntime"])
+@pytest.mark.parametrize("path", [*PATHS, "onnxruntime", "onednn"])
 def test_whole_nets_pass_the_gate(path, arch):
     """Folded and converted as for a measurement; half of the layers at 10 %, the others dense."""
     shape = ARCHS[arch]

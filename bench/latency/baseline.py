@@ -23,7 +23,8 @@ class Baseline:
     def __init__(self, trial: Trial) -> None:
         """Paths that are baselines compete; those for layers must leave the unpruned net alone."""
         self.trial, self.target = trial, trial.setting.dense
-        cell, names = trial.cell, dict.fromkeys(["dense", *trial.setting.config.paths])
+        config = trial.setting.config
+        cell, names = trial.cell, dict.fromkeys(["dense", *config.baselines, *config.paths])
         found = [kernels.load(name) for name in names]
         self.others = [
             path

@@ -51,6 +51,9 @@ class LatencyConfig(Frozen):
         min_length=1,
         description="execution paths: files of bench/kernels",
     )
+    baselines: tuple[str, ...] = Field(
+        (), description="more paths on which the unpruned net competes, and no pruned net is timed"
+    )
     restarts: int = Field(
         1, ge=1, description="fresh processes whose results are pooled; a win needs three"
     )

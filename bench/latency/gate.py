@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench import rng
 from bench.latency import machine
+from bench.latency.fold import fold
 from bench.latency.prepare import DTYPES, Cell, Prepared
 
 TOLERANCE = 1e-5
@@ -57,10 +58,10 @@ class Gate:
 def gate(model: nn.Module, cell: Cell, x: Tensor) -> Gate:
     """For `model` as stored: zeros in place, batch norm unfolded, executed plainly.
 
-    The reference is that net in fp32. In fp32 a path may be 1e-5 away (relative to the output's
-    norm), which leaves room for the rounding of folded weights and another order of summation, and
-    for nothing else. In tf32, fp16 and bf16 the limit is 1.5 times the error of the plain net in
-    that dtype, and 3e-3 at least.
+    The reference is that net in fp32. A path may be 1.5 times as far away (relative to the output's
+    norm) as the folded net, run plainly in the cell's dtype, and 1e-5 at least in fp32, 3e-3 in
+    others: room for the rounding of folded weights and another order of summation, for nothing
+    else.
     """
     net = copy.deepcopy(model).eval().to(cell.device)
     other = torch.randn(x.shape, generator=rng.generator("gate", cell.batch)).to(x)
@@ -68,11 +69,9 @@ def gate(model: nn.Module, cell: Cell, x: Tensor) -> Gate:
         cases = tuple((given, net(given).clone()) for given in (other, x))
     if not all(bool(torch.isfinite(reference).all()) for _, reference in cases):
         raise WrongOutput("the net itself gives NaN or infinity on normal input", math.nan)
-    if cell.dtype == "fp32":
-        return Gate(cases, TOLERANCE)
-    dtype = DTYPES[cell.dtype]
-    plain = distance(net.to(dtype)(x.to(dtype)), cases[-1][1])
-    return Gate(cases, max(LEAST, SLACK * plain if math.isfinite(plain) else 0))
+    dtype, least = (DTYPES[cell.dtype], TOLERANCE if cell.dtype == "fp32" else LEAST)
+    plain = distance(fold(net)[0].to(dtype)(x.to(dtype)), cases[-1][1])
+    return Gate(cases, max(least, SLACK * plain if math.isfinite(plain) else 0))
 
 
 def distance(output: Tensor, reference: Tensor) -> float:

@@ -131,6 +131,9 @@ def reusable(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
     return dict(found)
 
 
+SPEEDUP = ("speedup", "speedup_low", "speedup_high")
+
+
 def pool(restarts: Sequence[Sequence[Row]]) -> list[Row]:
     """One table from those of several processes.
 
@@ -147,23 +150,33 @@ def pool(restarts: Sequence[Sequence[Row]]) -> list[Row]:
         candidate = row["role"] == "candidate"
         way = () if candidate else (row["role"] == "control", row["mode"], row["layout"])
         groups[(row["run"], row["point"], *identity(row), *way)].append(row)
-    merged = [pooled(rows) for rows in groups.values()]
-    return one_twin(merged, groups.values())
+    return [pooled(rows) for rows in one_twin(list(groups.values()))]
 
 
-def one_twin(merged: list[Row], groups: Iterable[list[Row]]) -> list[Row]:
-    """`merged` with one twin per condition: what was it in most processes."""
+def one_twin(groups: list[list[Row]]) -> list[list[Row]]:
+    """`groups` with one twin per condition: what was it in most processes.
+
+    A twin's speed-up is that of a pair of equals, another way's is against the twin: what a
+    process measured in the other role says nothing of it.
+    """
     votes: dict[tuple[Any, ...], list[tuple[int, int]]] = defaultdict(list)
     for place, rows in enumerate(groups):
-        cell = tuple(merged[place][name] for name in CONDITION)
+        cell = tuple(rows[0][name] for name in CONDITION)
         if wins := sum(row["role"] == "twin" for row in rows):
             votes[cell].append((-wins, place))
-    for found in votes.values():
-        first, *others = [place for _, place in sorted(found)]
-        merged[first]["role"] = "twin"
-        for place in others:
-            merged[place]["role"] = "baseline"
-    return merged
+    twins = {min(found)[1] for found in votes.values()}
+    blank = dict.fromkeys(SPEEDUP)
+    made = []
+    for place, rows in enumerate(groups):
+        old = {row["role"] for row in rows}
+        role = "twin" if place in twins else "baseline" if old & {"twin", "baseline"} else ""
+        made.append(
+            [
+                row if not role or row["role"] == role else row | blank | {"role": role}
+                for row in rows
+            ]
+        )
+    return made
 
 
 def pooled(rows: list[Row]) -> Row:

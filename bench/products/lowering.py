@@ -23,12 +23,17 @@ DENSEST = 0.5
 
 def refusal(layer: nn.Module) -> str:
     """Why this layer cannot or need not be a sparse product; empty if it can and should."""
+    return padding(layer) or unsuited(layer)
+
+
+def padding(layer: nn.Module) -> str:
+    """Why a convolution's padding is none of some rows of zeros; empty if it is."""
     if isinstance(layer, nn.Conv2d) and plain(layer):
         if layer.padding_mode != "zeros":
             return f"padding with {layer.padding_mode} is not implemented"
         if isinstance(layer.padding, str):
             return f"padding given as {layer.padding!r} is not implemented; give numbers"
-    return unsuited(layer)
+    return ""
 
 
 def plain(layer: nn.Module) -> bool:

@@ -19,7 +19,7 @@ from bench.latency.trial import Target
 from bench.method import Density, make
 from bench.spec import Frozen, slug
 from bench.speed.shapes import LayerShape, shapes
-from bench.speed.still import left_by
+from bench.speed.still import left_by, settled
 from bench.suite import ConfigError, load_yaml, parse
 
 FOLDER = Path(__file__).parents[1] / "config" / "speed"
@@ -71,7 +71,7 @@ class Subject:
             if self.layer is not None:
                 return nn.Sequential(self.layer.build()).eval()
             channels, high, wide = self.shape
-            return models.build(self.name, (channels, high, wide), CLASSES).eval()
+            return settled(models.build(self.name, (channels, high, wide), CLASSES), self.shape)
 
     @cached_property
     def versions(self) -> dict[str, partial[nn.Module]]:

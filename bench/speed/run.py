@@ -20,16 +20,18 @@ from bench.latency.protocol import cells, measure
 from bench.latency.table import Row
 from bench.measure import cost
 from bench.speed.campaign import Campaign, Subject, find, read, subjects
-from bench.speed.diagnosis import diagnose, sentence
+from bench.speed.diagnosis import diagnose, sentence, unpruned
 from bench.speed.figures import draw
 from bench.speed.roofline import Ceilings, ceilings, floor
-from bench.speed.table import DENSE, write
+from bench.speed.table import write
 from bench.suite import ConfigError
 from bench.surgery.allocation import AllocationError
 from bench.surgery.patterns import PatternError
 from bench.surgery.probe import SurgeryError
 
 Load = Callable[[Path], nn.Module]
+ZEROS = 0.98
+"""A net that multiplies less than this of its stored weights has zeros among them."""
 COUNTED = ("density", "macs", "effective_macs", "bits")
 
 
@@ -123,30 +125,52 @@ def explain(subject: Subject, load: Load, rows: list[Row], folder: Path) -> None
 
     And `reasons/<subject>.csv`: a sentence for each row that reaches less than half of its theory.
     """
-    known, dense = ceilings_of(folder), load(Path("dense"))
+    known, dense, left = ceilings_of(folder), load(Path("dense")), theories(subject, folder)
+    before: dict[tuple[Cell, str], dict[str, float]] = {}
     diagnosed, reasons = [], []
     for row in rows:
         if row["role"] != "candidate" or row["status"] != "ok" or row["device"] != "cpu":
             continue
         label = {name: row[name] for name in ("run", "path", *Cell._fields)}
-        model, path = load(Path(row["run"])), kernels.load(row["path"])
+        path, layout = kernels.load(row["path"]), row["layout"]
         cell = Cell(*(row[name] for name in Cell._fields))
-        if path.name in DENSE and path.name != "dense":  # that runs smaller nets, with no zeros
-            reasons.append(label | {"why": f"{path.name} multiplies zeros like any number"})
+        theory, zeros = left[row["run"]]
+        short = row["speedup"] < theory / 2
+        if not path.zeros and zeros:
+            reasons += [label | {"why": f"{path.name} multiplies zeros like any number"}] * short
+            continue
+        if path.name == "onnxruntime":  # it has no layers that torch could time
             continue
         with machine.pinned("cpu", cell.threads):
+            x = inputs(subject.shape, cell)
+            if (cell, layout) not in before:
+                before[cell, layout] = unpruned(dense, cell, layout, x)
             found = diagnose(
-                dense, model, path, cell, row["layout"], inputs(subject.shape, cell),
-                known["cpu", cell.dtype, cell.threads],
+                dense, load(Path(row["run"])), path, cell, layout, x,
+                known["cpu", cell.dtype, cell.threads], before[cell, layout],
             )  # fmt: skip
         diagnosed += [label | asdict(layer) for layer in found.layers]
-        said = sentence(found, row["speedup"] * row["median_ms"], row["median_ms"])
-        reasons += [label | {"why": said}] * bool(said)
+        said = sentence(found, row["speedup"] * row["median_ms"])
+        reasons += [label | {"why": said}] * bool(said and short)
     for kind, own in (("diagnosis", diagnosed), ("reasons", reasons)):
         path_of = folder / kind / f"{subject.file}.csv"
         path_of.unlink(missing_ok=True)
         if own:
             _write(path_of, own)
+
+
+def theories(subject: Subject, folder: Path) -> dict[str, tuple[float, bool]]:
+    """Per version: multiply-adds of the dense net over those left, and whether zeros are stored."""
+    with (folder / "versions" / f"{subject.file}.csv").open(newline="", encoding="utf-8") as stream:
+        rows = {row["run"]: row for row in csv.DictReader(stream)}
+    whole = float(rows["dense"]["macs"])
+    return {
+        run: (
+            whole / float(row["effective_macs"]),
+            float(row["effective_macs"]) < ZEROS * float(row["macs"]),
+        )
+        for run, row in rows.items()
+    }
 
 
 def ceilings_of(folder: Path) -> dict[tuple[str, str, int], Ceilings]:

@@ -38,9 +38,32 @@ class Still:
         """Nothing is kept."""
 
 
+IMAGES = 4
+"""From which batch norms take their statistics."""
+
+
+@torch.no_grad()
+def settled(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    """`model` with batch norms as a training leaves them, in place; in eval mode.
+
+    An untrained net's have seen no data, and some begin with weights of 0, which shut a branch:
+    folded into the layers before them, those would be layers of zeros.
+    """
+    norms = [m for m in model.eval().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of what it sees, and it sees one batch
+        if norm.affine:
+            nn.init.ones_(norm.weight)
+        norm.train()
+    if norms:
+        model(torch.randn(IMAGES, *shape, generator=rng.generator("speed", "images")))
+    return model.eval()
+
+
 def left_by(method: Method, model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """The last operating point of `method` on `model`, untrained, in eval mode.
 
     For methods that need neither data nor gradients, such as `random` and `tensor_cnn`.
     """
-    return list(method.compress(model, cast(Trainer, Still(shape))))[-1].eval()
+    return settled(list(method.compress(model, cast(Trainer, Still(shape))))[-1], shape)

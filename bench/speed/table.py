@@ -135,6 +135,9 @@ def layers(table: pd.DataFrame) -> list[Block]:
                     low and f"{low:.3g}", floor,
                 )  # fmt: skip
                 rows.append((*head, *cells))
+            rows += [
+                line(arch, "unsteady", *[""] * (3 + len(densities))) for arch in left_out(part)
+            ]
             header = (
                 "layer", "dense, ms", "by", "dense bf16, ms", "% of floor",
                 *(f"{d:g}" for d in densities),
@@ -150,7 +153,8 @@ NOTES = (
     f"{WIN}. Blank: no path takes the layer, or the machine was unsteady.",
     "dense bf16: the fastest dense kernel in bf16, which a sparse one in fp32 has to beat, too.",
     "% of floor: the dense layer's least possible time by the measured ceilings over its own, and "
-    "what binds it.",
+    "what binds it, the memory's bandwidth without any cache: warm layers may be above 100.",
+    "unsteady: the machine was too busy to time its dense layer; measure it again.",
 )
 
 
@@ -172,6 +176,11 @@ def denominators(part: pd.DataFrame) -> dict[str, Any]:
     """Of one setting, the row of each subject's fastest way to run it unpruned, where steady."""
     twins = part[(part["role"] == "twin") & (part["status"] == "ok")]
     return {row["arch"]: row for row in twins.to_dict("records")}
+
+
+def left_out(part: pd.DataFrame) -> list[str]:
+    """Of one setting, the subjects whose unpruned net was measured, but never steadily."""
+    return sorted(set(part["arch"]) - set(denominators(part)))
 
 
 def nets(table: pd.DataFrame) -> list[Block]:
@@ -197,6 +206,7 @@ def nets(table: pd.DataFrame) -> list[Block]:
                 )
             title = f"{arch}: dense {dense['median_ms']:.3g} ms, {dense['path']}"
             sections.append((title, tuple(rows)))
+        sections += [(f"{arch}: dense unsteady, measure it again", ()) for arch in left_out(part)]
         header = (
             "version", "density", "theory", "measured", "ms", "fastest path", "other paths",
             "why below half of theory",
