@@ -186,8 +186,13 @@ def track(plan: str, uri: str | None) -> None:
 
 def tables(folder: str) -> None:
     """Write the comparison tables (CSV, Markdown, LaTeX) of the tidy tables in FOLDER/tables."""
+    from bench.speed.publish import holds
+    from bench.speed.table import write as campaign
     from bench.tables import write
 
+    if holds(Path(folder)):
+        campaign(Path(folder))
+        return
     write(Path(folder) / "tables", Path(folder) / "tables")
 
 
@@ -195,8 +200,14 @@ def figures(folder: str, only: str | None) -> None:
     """Draw the figures (PDF, PNG) of the tables in FOLDER/tables into FOLDER/figures."""
     from bench import figures as drawn
     from bench import tidy
+    from bench.speed.publish import holds
     from bench.tables import measures
 
+    if holds(Path(folder)):
+        from bench.speed.figures import draw
+
+        draw(Path(folder))
+        return
     tables = Path(folder) / "tables"
     names: tuple[str, ...] = (only,) if only else ()
     if not only:
@@ -209,12 +220,20 @@ def figures(folder: str, only: str | None) -> None:
 def publish(folder: str, tag: str, add: bool) -> None:
     """Copy what a reader needs to results/published/TAG, and show its table in README.md.
 
-    Tidy tables and tables for people as text, figures, the suite's config, and the environment of
-    the machine that trained. With `--add` the runs that TAG lacks join those it has.
+    Of a suite or a campaign: tidy tables and tables for people as text, figures, the config, and
+    the machine's environment. With `--add` the runs that TAG lacks join those it has.
     """
     from bench.publish import publish as copy
+    from bench.speed.publish import holds
+    from bench.speed.publish import publish as campaign
 
-    to = copy(Path(folder), RESULTS / "published" / tag, Path("README.md"), add)
+    to = RESULTS / "published" / tag
+    if holds(Path(folder)):
+        if add:
+            raise ValueError("a campaign is published whole; --add is for suites")
+        campaign(Path(folder), to)
+    else:
+        copy(Path(folder), to, Path("README.md"), add)
     print(f"{to}: {sum(f.stat().st_size for f in to.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 

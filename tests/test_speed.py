@@ -283,6 +283,24 @@ def test_a_campaigns_tables_show_every_layer_and_net(folder):
     assert [file.read_bytes() for file in figures.draw(folder)] == first
 
 
+def test_a_published_campaign_has_all_that_its_tables_are_made_of(folder, tmp_path, monkeypatch):
+    write(folder)
+    figures.draw(folder)
+    made = {f.name: f.read_bytes() for f in (folder / "tables").iterdir()}
+    monkeypatch.chdir(tmp_path)
+    assert main(["publish", str(folder), "here"]) == 0
+    published = tmp_path / "results" / "published" / "here"
+    assert {f.name for f in published.iterdir()} == {
+        "tables", "figures", "ceilings.csv", "environment.json", "campaign.json",
+    }  # fmt: skip
+    for file in (published / "tables").iterdir():
+        if file.name != "speed.csv":
+            file.unlink()
+    assert main(["tables", str(published)]) == 0
+    assert {f.name: f.read_bytes() for f in (published / "tables").iterdir()} == made
+    assert main(["publish", str(folder), "here", "--add"]) == 1
+
+
 def test_a_net_that_falls_short_of_its_theory_has_a_reason(folder):
     why = pd.read_csv(folder / "reasons" / "resnet8.csv")
     masked = why[why["path"] == "masked_dense"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.figures import style
-from bench.speed.table import SETTING, crossovers, setting, tidy
+from bench.speed.table import SETTING, crossovers, rows_of, setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 WIDTH = 2 * style.COLUMN
 
 
-def draw(folder: Path) -> list[Path]:
-    """Write `figures/{crossover,theory}.{pdf,png}` from the campaign's rows."""
-    table = tidy(folder)
-    return [*crossover(table, folder / "figures"), *theory(table, folder / "figures")]
+def draw(folder: Path, to: Path | None = None) -> list[Path]:
+    """Write `figures/{crossover,theory}.{pdf,png}` of `to`; folders as in `table.write`."""
+    table, out = rows_of(folder), (to or folder) / "figures"
+    return [*crossover(table, out), *theory(table, out)]
 
 
 def crossover(table: pd.DataFrame, out: Path) -> list[Path]:

@@ -196,7 +196,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
 def limits(campaign: Campaign, folder: Path) -> Path:
     """Measure the ceilings of every device, dtype and thread count; write `ceilings.csv`.
 
-    And `environment.json`: what this machine is, with which versions.
+    And `environment.json`: what this machine is, with which versions; `campaign.json`: the config.
     """
     found: dict[tuple[str, str, int], Ceilings] = {}
     for part in filter(None, (campaign.layers, campaign.nets)):
@@ -208,6 +208,8 @@ def limits(campaign: Campaign, folder: Path) -> Path:
     path = folder / "environment.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(environment(), indent=1) + "\n")
+    said = campaign.model_dump_json(indent=1, exclude_none=True)
+    (folder / "campaign.json").write_text(said + "\n")
     names = ("device", "dtype", "threads")
     rows = [dict(zip(names, key, strict=True)) | asdict(own) for key, own in found.items()]
     return _write(folder / "ceilings.csv", rows)

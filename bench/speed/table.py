@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,9 +97,13 @@ def crossovers(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def write(folder: Path) -> list[Path]:
-    """Write `tables/{speed,crossover}.csv` and `tables/{layers,nets,controls}.{md,tex}`."""
-    table, out = tidy(folder), folder / "tables"
+def write(folder: Path, to: Path | None = None) -> list[Path]:
+    """Write `tables/{speed,crossover}.csv` and `tables/{layers,nets,controls}.{md,tex}` of `to`.
+
+    From a campaign's folder, into itself if `to` is none; or from a published one, which holds the
+    same rows.
+    """
+    table, out = rows_of(folder), (to or folder) / "tables"
     out.mkdir(parents=True, exist_ok=True)
     files = {"speed.csv": csv_of(table), "crossover.csv": csv_of(crossovers(table))}
     blocks = {"layers": layers(table), "nets": nets(table), "controls": controls(table)}
@@ -109,9 +114,22 @@ def write(folder: Path) -> list[Path]:
     return [out / name for name in files]
 
 
+def rows_of(folder: Path) -> pd.DataFrame:
+    """The rows of `speed.csv`, in the digits that it holds: all tables are made of these.
+
+    Without columns that are empty or that only the cache of measurements needs.
+    """
+    import pandas as pd
+
+    if not (folder / "latency").is_dir():
+        return pd.read_csv(folder / "tables" / "speed.csv")
+    table = tidy(folder).drop(columns=["digest", "settings", "point"])
+    return pd.read_csv(StringIO(csv_of(table.dropna(axis="columns", how="all"))))
+
+
 def csv_of(table: pd.DataFrame) -> str:
-    """As text, six digits."""
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    """As text, five digits, far below any noise of a time."""
+    return table.to_csv(index=False, float_format="%.5g", lineterminator="\n")
 
 
 def layers(table: pd.DataFrame) -> list[Block]:
