@@ -52,18 +52,23 @@ def test_maps_of_every_size_in_strips_of_every_height(layer, threads, monkeypatc
         torch.set_num_threads(before)
 
 
-def test_the_number_of_threads_changes_no_bit():
-    layer, x = convolution(16, 24, 3, padding=1), torch.randn(2, 16, 33, 35)
+@pytest.mark.parametrize("side", [3, 7, 33])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_threads_share_the_images_the_rows_or_the_outputs(side, kernel):
+    """And the same number of threads gives the same bits."""
+    layer = convolution(16, 24, kernel, padding=kernel // 2)
     made, before = direct.Direct(layer), torch.get_num_threads()
     try:
-        found = []
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(made(x))
+        for batch in (1, 2, 5):
+            x = torch.randn(batch, 16, side, side + 2)
+            wanted = layer(x).detach()
+            for threads in (1, 2, 3, 8):
+                torch.set_num_threads(threads)
+                found = made(x)
+                assert distance(found, wanted) < 1e-6
+                assert torch.equal(made(x), found)
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
 
 
 def test_an_input_is_read_to_its_last_number_and_no_further():

@@ -16,7 +16,7 @@ from bench.latency.timing import Timer
 
 FLUSH = 256 * 2**20
 """Bytes that are written between two cold calls: four times the largest cache we know."""
-COLD_CALLS = 15
+COLD_CALLS = 7
 
 
 def extras(side: Prepared, cell: Cell, config: LatencyConfig, timer: Timer) -> dict[str, Any]:

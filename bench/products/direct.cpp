@@ -13,6 +13,7 @@ namespace {
 
 constexpr int LANES = 16;
 constexpr int WIDEST = 4;  // vectors of a tile: sums that stay in registers
+constexpr int TILE = WIDEST * LANES;
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef float Loose __attribute__((vector_size(4 * LANES), aligned(4)));
 
@@ -97,7 +98,8 @@ void pack(const Layer &l, const float *x, float *to, int first, int rows) {
                 for (int j = end; j < l.pitch; j++) row[j] = 0;
             }
         }
-        memset(to + rows * l.pitch, 0, 4 * (l.plane - rows * l.pitch));
+        // what the last vector reads beyond
+        memset(to + rows * l.pitch, 0, 4 * (l.pitch - l.out_width + LANES));
     }
 }
 
@@ -186,36 +188,53 @@ float *scratch(int64_t floats) {
 
 // (batch, channels, height, width) to (batch, outputs, out_height, out_width), bias, `add` (like y;
 // may be null) and bounds included. 1 if memory ran out.
+//
+// A thread packs what it computes, so that none waits for another, or reads what lies in another
+// one's cache: a range of rows (of tiles, where nothing is packed) with all outputs or, of maps too
+// small to be cut, all of it for a part of the outputs.
 extern "C" int convolve(const Layer *layer, const float *x, float *y, const float *add,
                         int32_t batch, int32_t threads) {
     const Layer &l = *layer;
-    float *packed = l.packed ? scratch((int64_t)l.used * l.step + 1) : nullptr;
-    if (l.packed && !packed) return 1;
-    int64_t inputs = (int64_t)l.height * l.width, area = (int64_t)l.out_height * l.out_width;
-    int strips = (l.out_height + l.strip - 1) / l.strip;
-#pragma omp parallel num_threads(threads)
-    for (int i = 0; i < batch * strips; i++) {
-        int n = i / strips, first = i % strips * l.strip;
-        int high = std::min(l.strip, l.out_height - first), places = high * l.pitch;
-        const float *image = x + n * l.channels * inputs;
-        int64_t at = n * l.outputs * area + (int64_t)first * l.out_width;
-#pragma omp for schedule(static)
-        for (int c = 0; c < (l.packed ? l.used : 0); c++)
-            pack(l, image + l.channel[c] * inputs, packed + (int64_t)c * l.step, first,
-                 high + l.halo);
-        int tiles = (places + WIDEST * LANES - 1) / (WIDEST * LANES);
-        int parts = threads == 1 ? 1 : std::min(l.outputs, (4 * threads + tiles - 1) / tiles);
-#pragma omp for schedule(dynamic, 1)
-        for (int job = 0; job < tiles * parts; job++) {
-            int q0 = job / parts * WIDEST * LANES, part = job % parts;
-            Places p = {q0, std::min(places, q0 + WIDEST * LANES), q0 / l.pitch, q0 % l.pitch};
-            int o0 = (int64_t)l.outputs * part / parts, o1 = (int64_t)l.outputs * (part + 1) / parts;
-            const Tile *kind = l.packed || (p.q1 - q0) % LANES == 0 ? WHOLE : AT_END;
-            kind[(p.q1 - q0 + LANES - 1) / LANES - 1](l, l.packed ? packed : image, p, o0, o1,
-                                                      y + at, add ? add + at : nullptr);
+    const int64_t inputs = (int64_t)l.height * l.width;
+    const int64_t area = (int64_t)l.out_height * l.out_width;
+    const int whole = l.out_height * l.pitch;
+    const int units = l.packed ? l.out_height : (whole + TILE - 1) / TILE;
+    const int fewest = l.packed ? (l.out_height + l.strip - 1) / l.strip : 1;
+    const int least = l.packed ? (TILE + l.pitch - 1) / l.pitch : 1;  // units that fill a tile
+    int ranges = batch % threads ? (fewest + threads - 1) / threads * threads : fewest;
+    ranges = std::max(fewest, std::min(ranges, units / least));
+    const int parts = std::min(l.outputs, (threads + batch * ranges - 1) / (batch * ranges));
+    int failed = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(| : failed)
+    for (int job = 0; job < batch * ranges * parts; job++) {
+        const int part = job % parts, range = job / parts % ranges, n = job / parts / ranges;
+        const int first = (int64_t)units * range / ranges;
+        const int last = (int64_t)units * (range + 1) / ranges;
+        const int o0 = (int64_t)l.outputs * part / parts, o1 = (int64_t)l.outputs * (part + 1) / parts;
+        const float *input = x + n * l.channels * inputs;
+        int64_t at = n * l.outputs * area;
+        int begin = first * TILE, end = std::min(whole, last * TILE);
+        if (l.packed) {
+            float *packed = scratch((int64_t)l.used * l.step + 1);
+            if (!packed) {
+                failed = 1;
+                continue;
+            }
+            for (int c = 0; c < l.used; c++)
+                pack(l, input + l.channel[c] * inputs, packed + (int64_t)c * l.step, first,
+                     last - first + l.halo);
+            input = packed;
+            at += (int64_t)first * l.out_width;
+            begin = 0, end = (last - first) * l.pitch;
+        }
+        for (int q = begin; q < end; q += TILE) {
+            Places p = {q, std::min(end, q + TILE), q / l.pitch, q % l.pitch};
+            const bool cut = !l.packed && (p.q1 - q) % LANES;
+            (cut ? AT_END : WHOLE)[(p.q1 - q + LANES - 1) / LANES - 1](
+                l, input, p, o0, o1, y + at, add ? add + at : nullptr);
         }
     }
-    return 0;
+    return failed;
 }
 
 // (batch, inputs) to (batch, outputs), for few rows: a gather for each output. An entry's offset is

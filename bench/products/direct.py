@@ -2,12 +2,12 @@
 
 An output map is a sum of shifted input maps, one for each weight that is left, whatever the
 weights' places. So the input is packed once, with its padding, and a weight becomes one number: the
-distance in memory from an output's place to the input's (a 1x1 convolution whose maps are whole
-vectors needs no packing). Places are taken 64 at a time, as four
-vectors of sums that stay in registers while an output's weights pass; every load is of whole
-vectors, no index is looked up by place. A strided convolution is packed as its phases (every second
-row and column), in each of which it has no stride. Rows keep their padding as places that are
-computed and not stored. Maps are packed in strips of rows that fit the second cache.
+distance in memory from an output's place to the input's (1x1 convolutions often need no packing).
+Places are taken 64 at a time, as four vectors of sums that stay in registers while an output's
+weights pass; every load is of whole vectors, no index is looked up by place. A strided convolution
+is packed as its phases (every second row and column), in each of which it has no stride. Rows keep
+their padding as places that are computed and not stored. Maps are packed in strips of rows that fit
+the second cache, each by the thread that computes it.
 
 A linear layer is a 1x1 convolution over its tokens; for fewer than four tokens a gather.
 
@@ -35,6 +35,8 @@ LANES = 16
 """Floats of a vector, as in direct.cpp."""
 STRIP = 2**17
 """Floats of a strip, packed: half a megabyte."""
+USES = 10
+"""Weights that read a channel, in the mean, above which it pays to pack it."""
 FEW = 4
 """Tokens of a linear layer below which it gathers."""
 ENTRY = np.dtype([("offset", np.int32), ("value", np.float32)])
@@ -155,9 +157,11 @@ class Direct(nn.Module):
         shift, phase = np.divmod(ahead, np.array(g.stride)[:, None])
         phases, plane = np.unique(phase.T, axis=0, return_inverse=True)
         used, channel = np.unique(self.inputs, return_inverse=True)
-        # a 1x1 convolution reads its input as it is, if every channel begins with a whole vector
+        # a 1x1 convolution may read its input as it is, which is slow where channels do not begin
+        # with a whole vector, and packing is where few weights read each of them
         simple = g.kernel == g.stride == (1, 1) and g.padding == (0, 0)
-        packed = not simple or height * width % LANES > 0
+        crooked = height * width % LANES > 0 and len(self.values) > USES * len(used)
+        packed = not simple or crooked
         reach, across = (
             step * (taps - 1) // jump
             for step, taps, jump in zip(g.dilation, g.kernel, g.stride, strict=True)
