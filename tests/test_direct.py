@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench import kernels
+from bench import kernels, models
+from bench.latency.fold import fold
 from bench.latency.gate import distance
 from bench.products import compiled, direct, pool
 
@@ -179,6 +180,54 @@ def test_a_net_that_cannot_be_traced_is_right_all_the_same():
         assert isinstance(made, Branch)
         assert isinstance(made.conv1, direct.Direct)
         assert distance(made(x), wanted) < 1e-6
+
+
+def test_a_net_that_can_be_traced_in_parts_only_is_folded_and_taken_along_in_parts():
+    """timm's VGG: its classifier looks at the size of its input."""
+    net = models.build("timm:vgg11_bn", (3, 32, 32), 10).eval()
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+            layer.weight.data.uniform_(-0.1, 0.1)
+        if isinstance(layer, nn.Conv2d):
+            pruned(layer, 0.2)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        wanted = net(x)
+        folded, note = fold(copy.deepcopy(net))
+        assert not note
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+        made = PATH.convert(folded)
+        layers = [m for m in made.features.modules() if isinstance(m, direct.Direct)]
+        assert len(layers) == 8
+        assert all(layer.low == 0 for layer in layers)
+        assert distance(made(x), wanted) < 1e-5
+
+
+def test_a_layer_that_two_parts_share_is_folded_into_neither():
+    class Part(nn.Module):
+        def __init__(self, conv):
+            super().__init__()
+            self.conv, self.norm = conv, nn.BatchNorm2d(8)
+            self.norm.weight.data.uniform_(1, 2)
+
+        def forward(self, x):
+            return self.norm(self.conv(x))
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = Part(convolution(8, 8, 1))
+            self.second = Part(self.first.conv)
+
+        def forward(self, x):
+            return self.second(self.first(x)) if x.sum() > 0 else x
+
+    net, x = Both().eval(), torch.rand(1, 8, 5, 5)
+    with torch.inference_mode():
+        wanted = net(x)
+        folded, note = fold(copy.deepcopy(net))
+        assert "not folded" in note
+        assert torch.allclose(PATH.convert(folded)(x), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(

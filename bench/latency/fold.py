@@ -17,20 +17,24 @@ def fold(model: nn.Module) -> tuple[nn.Module, str]:
 
     The arithmetic is done in double precision, so folding costs one rounding of each weight; zeros
     stay zeros. A batch norm that follows anything else (a sum, an activation) stays. Of timm's
-    batch norms with an activation in them the activation stays.
+    batch norms with an activation in them the activation stays. Of a net whose control flow cannot
+    be traced the parts are folded, each by itself.
 
     Args:
         model: in eval mode; its modules may be changed.
 
     Returns:
-        The net, and a note: empty, or why nothing was folded (control flow that cannot be traced).
+        The net, and a note: empty, or why batch norms are left (control flow).
     """
-    if not any(isinstance(module, NORMS) for module in model.modules()):
+    if not normed(model):
         return model, ""
     try:
         traced = fx.GraphModule(model, Tracer().trace(model))
     except Exception as error:  # tracing runs the model's own code, which may raise anything
-        return model, f"batch norm not folded: {type(error).__name__} while tracing"
+        for name, child in apart(model):
+            setattr(model, name, fold(child)[0])
+        note = f"batch norm not folded: {type(error).__name__} while tracing"
+        return model, note if normed(model) else ""
     for node in list(traced.graph.nodes):
         pair = foldable(traced, node)
         if pair is not None:
@@ -38,13 +42,24 @@ def fold(model: nn.Module) -> tuple[nn.Module, str]:
             traced.set_submodule(str(source.target), fused(first, norm))
             rest = beyond(norm)
             if rest is not None and len(rest):
-                traced.set_submodule(str(node.target), rest)
+                traced.set_submodule(str(node.target), rest if len(rest) > 1 else rest[0])
             else:
                 node.replace_all_uses_with(source)
                 traced.graph.erase_node(node)
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced, ""
+
+
+def apart(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The children of a module, by name; none if a layer stands in more than one place in it."""
+    places = list(model.named_modules(remove_duplicate=False))
+    return list(model.named_children()) if len(places) == len(list(model.modules())) else []
+
+
+def normed(model: nn.Module) -> bool:
+    """Whether there is a batch norm in it."""
+    return any(isinstance(module, NORMS) for module in model.modules())
 
 
 class Tracer(fx.Tracer):

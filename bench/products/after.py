@@ -14,6 +14,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from bench.latency.fold import apart
+
 SUMS = (torch.add, operator.add, operator.iadd, "add", "add_")
 RELU, RELU6 = (0.0, float("inf")), (0.0, 6.0)
 BOUNDS = {
@@ -27,8 +29,8 @@ NOTHING = (nn.Identity, nn.Dropout)
 def taken(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
     """`model` with the sums and ReLUs that directly follow layers of `kind` done by those.
 
-    `model` is in eval mode. Only where nothing else reads what comes between. A net whose control
-    flow cannot be traced stays as it is: right, with one more pass over each of these results.
+    `model` is in eval mode. Only where nothing else reads what comes between. Of a net whose
+    control flow cannot be traced the parts are seen to, each by itself.
     """
     if isinstance(model, kind) or not any(isinstance(m, kind) for m in model.modules()):
         return model
@@ -37,6 +39,8 @@ def taken(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
         try:
             traced = fx.GraphModule(model, Tracer(kind).trace(model))
         except Exception:  # tracing runs the model's own code, which may raise anything
+            for name, child in apart(model):
+                setattr(model, name, taken(child, kind))
             return model
     _skip(traced)
     found = [step(traced, n, kind) for step in (_sum, _bound) for n in list(traced.graph.nodes)]
