@@ -6,6 +6,7 @@ import json
 import shutil
 
 from bench.env import environment
+from bench.products import compiled
 
 
 def examine(root: str | None) -> int:
@@ -31,6 +32,10 @@ def examine(root: str | None) -> int:
         print("[cannot]  GPU latency and GPU tests: torch sees no CUDA device; CPU latency works")
     if not torch.backends.mkldnn.is_available():
         print("[cannot]  fast CPU baselines: this torch has no oneDNN")
+    if tool := compiled.compiler():
+        print(f"[ok]      C++ compiler, for the path direct: {tool}")
+    else:
+        print("[cannot]  the path direct: there is no C++ compiler (g++, clang++ or $CXX)")
     browser = "ok" if shutil.which("chromium") else "absent"
     print(f"[{browser}]  chromium, for the browser test of MLflow")
     from bench import data

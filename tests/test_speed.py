@@ -27,9 +27,10 @@ from bench.speed import figures, run
 from bench.speed.campaign import FOLDER, Campaign, Subject, read, subjects
 from bench.speed.roofline import Ceilings, ceilings, floor, places, work
 from bench.speed.roofline import read as read_inputs
+from bench.speed.rows import crossover, crossovers, lost_in_layers, tidy
 from bench.speed.shapes import LayerShape, shapes
 from bench.speed.still import left_by, settled
-from bench.speed.table import crossover, crossovers, layers, nets, tidy, write
+from bench.speed.table import layers, nets, write
 from bench.speed.tune import wanted
 from bench.surgery import prunable
 from bench.surgery.patterns import Pattern
@@ -283,6 +284,24 @@ def test_a_campaigns_tables_show_every_layer_and_net(folder):
     assert [file.read_bytes() for file in figures.draw(folder)] == first
 
 
+def test_a_layer_that_falls_short_of_its_theory_has_a_reason_too():
+    """Dense 10 ms, theory 10: 1 ms of arithmetic; the floor adds 2, the kernel 1 or 6."""
+    row = {"role": "candidate", "status": "ok", "dataset": "layers", "theory": 10.0}
+    rows = pd.DataFrame(
+        [
+            row | {"path": "csr", "median_ms": 4.0, "speedup": 2.5, "floor_ms": 3.0},
+            row | {"path": "csr", "median_ms": 9.0, "speedup": 10 / 9, "floor_ms": 3.0},
+            row | {"path": "csr", "median_ms": 1.5, "speedup": 10 / 1.5, "floor_ms": 1.2},
+            row | {"path": "masked_dense", "median_ms": 10.0, "speedup": 1.0, "floor_ms": 3.0},
+        ]
+    )
+    found = lost_in_layers(rows)
+    assert found[0] == "67 % of the time lost: memory traffic"
+    assert found[1] == "75 % of the time lost: the kernel itself"
+    assert pd.isna(found[2])  # more than half of it
+    assert found[3] == "masked_dense multiplies zeros like any number"
+
+
 def test_a_published_campaign_has_all_that_its_tables_are_made_of(folder, tmp_path, monkeypatch):
     write(folder)
     figures.draw(folder)
@@ -303,9 +322,13 @@ def test_a_published_campaign_has_all_that_its_tables_are_made_of(folder, tmp_pa
 
 def test_a_net_that_falls_short_of_its_theory_has_a_reason(folder):
     why = pd.read_csv(folder / "reasons" / "resnet8.csv")
-    masked = why[why["path"] == "masked_dense"]
-    assert set(masked["run"]) == {"random@0.2"}  # at 0.6 dense kernels reach half of the theory
-    assert set(masked["why"]) == {"masked_dense multiplies zeros like any number"}
+    masked = why[why["path"] == "masked_dense"].set_index("run")["why"]
+    assert set(masked.index) == {"random@0.6", "random@0.2"}
+    assert masked["random@0.2"] == "masked_dense multiplies zeros like any number"
+    assert pd.isna(masked["random@0.6"])  # dense kernels reach half of that theory
+    used = why.set_index(["run", "path"])["exploited"]
+    assert used["random@0.2", "masked_dense"] == 0
+    assert used["random@0.2", "embedding_bag"] == pytest.approx(1)
     # channels that are gone are multiplied by nothing
     assert not why[why["path"] == "dense"]["why"].str.contains("multiplies zeros").any()
     looked = pd.read_csv(folder / "diagnosis" / "resnet8.csv")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.figures import style
-from bench.speed.table import SETTING, crossovers, rows_of, setting
+from bench.speed.rows import SETTING, crossovers, rows_of
+from bench.speed.table import setting
 
 if TYPE_CHECKING:
     import pandas as pd

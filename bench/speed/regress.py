@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.latency.baseline import CONTROL_BAND
-from bench.speed.table import SETTING
+from bench.speed.rows import SETTING
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -123,7 +123,8 @@ def facts(subject: Subject, load: Load, folder: Path) -> Path:
 def explain(subject: Subject, load: Load, rows: list[Row], folder: Path) -> None:
     """Write `diagnosis/<subject>.csv`: the layers of each version on each path, on the CPU.
 
-    And `reasons/<subject>.csv`: a sentence for each row that reaches less than half of its theory.
+    And `reasons/<subject>.csv`: per row the share of multiply-adds in layers that exploit what is
+    gone, and a sentence where it reaches less than half of its theory.
     """
     known, dense, left = ceilings_of(folder), load(Path("dense")), theories(subject, folder)
     before: dict[tuple[Cell, str], dict[str, float]] = {}
@@ -137,7 +138,8 @@ def explain(subject: Subject, load: Load, rows: list[Row], folder: Path) -> None
         theory, zeros = left[row["run"]]
         short = row["speedup"] < theory / 2
         if not path.zeros and zeros:
-            reasons += [label | {"why": f"{path.name} multiplies zeros like any number"}] * short
+            said = f"{path.name} multiplies zeros like any number" if short else ""
+            reasons.append(label | {"exploited": 0.0, "why": said})
             continue
         if path.name == "onnxruntime":  # it has no layers that torch could time
             continue
@@ -150,8 +152,9 @@ def explain(subject: Subject, load: Load, rows: list[Row], folder: Path) -> None
                 known["cpu", cell.dtype, cell.threads], before[cell, layout],
             )  # fmt: skip
         diagnosed += [label | asdict(layer) for layer in found.layers]
-        said = sentence(found, row["speedup"] * row["median_ms"])
-        reasons += [label | {"why": said}] * bool(said and short)
+        said = sentence(found, row["speedup"] * row["median_ms"]) if short else ""
+        used = sum(layer.share for layer in found.layers if layer.exploits)
+        reasons.append(label | {"exploited": used, "why": said})
     for kind, own in (("diagnosis", diagnosed), ("reasons", reasons)):
         path_of = folder / kind / f"{subject.file}.csv"
         path_of.unlink(missing_ok=True)

@@ -1,100 +1,20 @@
-"""The tidy table of a campaign, what is read off it, and its tables for people."""
+"""A campaign's tables for people."""
 
 from __future__ import annotations
 
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bench import kernels
+from bench.speed.rows import DENSE, SETTING, crossovers, csv_of, rows_of
 from bench.tables.render import Block, Cell, latex, line, markdown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL = ["run", "device", "dtype", "batch", "threads"]
-SETTING = ["device_name", "dtype", "batch", "threads"]
-DENSE = tuple(name for name in kernels.names() if not kernels.load(name).zeros)
-"""Paths that multiply zeros like any number."""
 WIN = 1.03
 """What the whole interval of a speed-up has to be above, to be called one."""
 RESTARTS = 3
 """And over how many processes."""
-
-
-class Crossover(NamedTuple):
-    """Where a path begins to pay: at `density` it is as fast as the best dense net.
-
-    `verdict`: `found`; `always` or `never`, over the densities that were measured.
-    """
-
-    density: float
-    verdict: str
-
-
-def tidy(folder: Path) -> pd.DataFrame:
-    """All rows of a campaign's folder, each with what is known of its version.
-
-    `version` and `asked` (the density) from its label, `density`, `macs`, `effective_macs` and
-    `bits` as counted on the version, `theory` (multiply-adds of the dense one over those left),
-    `why` a net reaches less than half of it, and for layers `floor_ms`, `bound` and `of_floor` =
-    `floor_ms` / `median_ms`.
-    """
-    import pandas as pd
-
-    parts = []
-    for path in sorted((folder / "latency").glob("*.csv")):
-        facts = pd.read_csv(folder / "versions" / path.name)
-        rows = pd.read_csv(path).merge(facts, on=CELL, how="left")
-        whole = facts.loc[facts["run"] == "dense", "macs"].iloc[0]
-        rows = rows.assign(theory=whole / rows["effective_macs"], why=None)
-        if (reasons := folder / "reasons" / path.name).is_file():
-            keys = ["run", "path", "device", "dtype", "batch", "threads"]
-            rows = rows.drop(columns="why").merge(pd.read_csv(reasons), on=keys, how="left")
-        parts.append(rows)
-    found = pd.concat(parts, ignore_index=True)
-    found["of_floor"] = found["floor_ms"] / found["median_ms"]
-    label = found["run"].str.rsplit("@", n=1)
-    found["version"] = label.str[0]
-    found["asked"] = pd.to_numeric(label.str[1], errors="coerce").fillna(1.0)
-    return found.sort_values(
-        ["dataset", "arch", *SETTING, "role", "version", "asked", "path"], kind="stable"
-    ).reset_index(drop=True)
-
-
-def crossover(densities: list[float], speedups: list[float]) -> Crossover:
-    """The density below which a path is faster than dense, between those that were measured.
-
-    The speed-up is taken to be a power of the density between two neighbours. Where it crosses 1
-    more than once, the sparsest crossing counts: below it the path pays throughout.
-    """
-    order = np.argsort(densities)
-    at, gains = np.log(np.asarray(densities)[order]), np.log(np.asarray(speedups)[order])
-    if (gains <= 0).all() or gains[0] <= 0:
-        return Crossover(float("nan"), "never")
-    slower = np.flatnonzero(gains <= 0)
-    if not len(slower):
-        return Crossover(float("nan"), "always")
-    after = slower[0]
-    share = gains[after - 1] / (gains[after - 1] - gains[after])
-    return Crossover(float(np.exp(at[after - 1] + share * (at[after] - at[after - 1]))), "found")
-
-
-def crossovers(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per layer, version, path and setting: `density` and `verdict` as in `crossover`."""
-    import pandas as pd
-
-    timed = table[(table["role"] == "candidate") & (table["status"] == "ok")]
-    timed = timed[(timed["dataset"] == "layers") & ~timed["path"].isin(DENSE)]
-    rows = []
-    for key, own in timed.groupby(["arch", "version", "path", *SETTING], sort=True):
-        found = crossover(own["asked"].tolist(), own["speedup"].tolist())
-        names = ["arch", "version", "path", *SETTING]
-        rows.append(dict(zip(names, key, strict=True)) | found._asdict() | {"n": len(own)})
-    columns = ["arch", "version", "path", *SETTING, *Crossover._fields, "n"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def write(folder: Path, to: Path | None = None) -> list[Path]:
@@ -112,24 +32,6 @@ def write(folder: Path, to: Path | None = None) -> list[Path]:
     for name, text in files.items():
         (out / name).write_text(text, encoding="utf-8")
     return [out / name for name in files]
-
-
-def rows_of(folder: Path) -> pd.DataFrame:
-    """The rows of `speed.csv`, in the digits that it holds: all tables are made of these.
-
-    Without columns that are empty or that only the cache of measurements needs.
-    """
-    import pandas as pd
-
-    if not (folder / "latency").is_dir():
-        return pd.read_csv(folder / "tables" / "speed.csv")
-    table = tidy(folder).drop(columns=["digest", "settings", "point"])
-    return pd.read_csv(StringIO(csv_of(table.dropna(axis="columns", how="all"))))
-
-
-def csv_of(table: pd.DataFrame) -> str:
-    """As text, five digits, far below any noise of a time."""
-    return table.to_csv(index=False, float_format="%.5g", lineterminator="\n")
 
 
 def layers(table: pd.DataFrame) -> list[Block]:
@@ -214,28 +116,34 @@ def nets(table: pd.DataFrame) -> list[Block]:
                 best, rest = order[0], order[1:]
                 low, gain, high = (f"{best[f'speedup{end}']:.2f}" for end in ("_low", "", "_high"))
                 others = ", ".join(f"{way['path']} {way['speedup']:.2f}" for way in rest)
-                why = best["why"] if best["speedup"] < best["theory"] / 2 else None
+                used = "" if best["exploited"] != best["exploited"] else f"{best['exploited']:.0%}"
                 rows.append(
                     (
                         *line(version, f"{asked:g}", f"{best['theory']:.2f}"),
                         Cell(f"{gain} [{low}, {high}]", won(best)),
-                        *line(f"{best['median_ms']:.3g}", best["path"], others, why),
+                        *line(f"{best['median_ms']:.3g}", best["path"], used, others, why_of(best)),
                     )
                 )
             title = f"{arch}: dense {dense['median_ms']:.3g} ms, {dense['path']}"
             sections.append((title, tuple(rows)))
         sections += [(f"{arch}: dense unsteady, measure it again", ()) for arch in left_out(part)]
         header = (
-            "version", "density", "theory", "measured", "ms", "fastest path", "other paths",
-            "why below half of theory",
+            "version", "density", "theory", "measured", "ms", "fastest path", "exploited",
+            "other paths", "why below half of theory",
         )  # fmt: skip
         notes = (
             "theory: multiply-adds of the dense net over those left. measured: times faster than "
             "the fastest dense net, with its interval over the processes that were timed; bold: "
-            f"that is above {WIN}, over at least three.",
+            f"that is above {WIN}, over at least three. exploited: share of the dense net's "
+            "multiply-adds in layers whose zeros that path exploits, or that are smaller.",
         )
         blocks.append(Block(f"Nets, {setting(key)}", header, tuple(sections), notes, wide=True))
     return blocks
+
+
+def why_of(row: Any) -> str | None:
+    """The sentence on a row, if there is one."""
+    return row["why"] if isinstance(row["why"], str) else None
 
 
 def controls(table: pd.DataFrame) -> list[Block]:
