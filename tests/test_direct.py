@@ -15,7 +15,9 @@ from bench.latency.fold import fold
 from bench.latency.gate import distance
 from bench.products import compiled, direct, pool
 
-from .test_lowering import pruned
+from .test_lowering import COMPILER, pruned
+
+pytestmark = COMPILER
 
 PATH = kernels.load("direct")
 

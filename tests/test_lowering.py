@@ -12,10 +12,11 @@ from bench import kernels, models
 from bench.latency.gate import distance, gate
 from bench.latency.machine import flushed
 from bench.latency.prepare import Cell, Variant, prepare
-from bench.products import lowering
+from bench.products import compiled, lowering
 from bench.surgery import prunable
 
-PATHS = ("csr", "embedding_bag", "direct")
+COMPILER = pytest.mark.skipif(not compiled.compiler(), reason="there is no C++ compiler")
+PATHS = ("csr", "embedding_bag", pytest.param("direct", marks=COMPILER))
 LAYERS = {
     "3x3": (nn.Conv2d, (6, 18, 3), {"padding": 1}),
     "1x1": (nn.Conv2d, (6, 18, 1), {}),
