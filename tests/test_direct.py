@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from bench import kernels, models
 from bench.latency.fold import fold
-from bench.latency.gate import distance
+from bench.latency.gate import WrongOutput, distance, gate
+from bench.latency.prepare import Cell
 from bench.products import compiled, direct, pool
 
 from .test_lowering import COMPILER, pruned
@@ -133,6 +134,39 @@ class Twice(Block):
         return self.conv1(F.relu(self.conv1(x)))
 
 
+class Larger(Block):
+    """What is added has more places than the convolution gives."""
+
+    def forward(self, x):
+        return self.act1(x + self.conv2(x.mean((2, 3), keepdim=True)))
+
+
+class WrittenInto(Block):
+    """A sum in place, into a tensor that is read again."""
+
+    def forward(self, x):
+        x = x * 1
+        x.add_(self.conv1(x))
+        return self.down(x)
+
+
+class Same(Block):
+    def forward(self, x):
+        made = self.conv1(x)
+        return made + made
+
+
+class View(Block):
+    """The input is written through a view of it."""
+
+    def forward(self, x):
+        x = x * 1
+        other = x.view(x.shape)
+        made = self.conv1(x)
+        other.add_(1)
+        return self.act1(other + made)
+
+
 class Functions(Block):
     """As functions and methods."""
 
@@ -147,6 +181,10 @@ NETS = {
     "functions": (Functions(), 2, 1),
     "read twice": (Reread(), 0, 1),
     "written between": (Written(), 0, 0),
+    "written in place": (WrittenInto(), 0, 0),
+    "written through a view": (View(), 0, 0),
+    "larger than the convolution": (Larger(), 1, 1),
+    "twice the same": (Same(), 0, 0),
     "one layer in two places": (Twice(), 0, 0),
 }
 
@@ -203,6 +241,68 @@ def test_a_net_that_can_be_traced_in_parts_only_is_folded_and_taken_along_in_par
         assert len(layers) == 8
         assert all(layer.low == 0 for layer in layers)
         assert distance(made(x), wanted) < 1e-5
+
+
+def test_parts_keep_what_their_parents_know_of_them():
+    class Stage(nn.Sequential):
+        resolution = 7
+
+    class Net(Block):
+        def __init__(self):
+            super().__init__()
+            self.stage = Stage(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
+            self.plain = nn.Sequential(
+                pruned(nn.Conv2d(8, 8, 1), 0.2), nn.BatchNorm2d(8), nn.ReLU()
+            )
+
+        def forward(self, x):
+            for step in self.plain:
+                x = step(x)
+            return self.stage(x) * self.stage.resolution if x.sum() > -1e9 else x
+
+    net, x = Net().eval(), torch.randn(2, 8, 6, 6)
+    with torch.inference_mode():
+        wanted = net(x)
+        folded, note = fold(copy.deepcopy(net))
+        assert "not folded" in note  # a subclass may do anything with its layers
+        assert isinstance(folded.plain[1], nn.Identity)
+        made = PATH.convert(folded)
+        assert (made.plain[0].low, type(made.plain[2])) == (0, nn.Identity)
+        assert distance(made(x), wanted) < 1e-6
+
+
+def test_a_wrong_fold_does_not_pass_the_gate(monkeypatch):
+    net, cell = nn.Sequential(nn.Conv2d(3, 3, 1)).eval(), Cell("cpu", "fp32", 1, 1)
+
+    def wrong(model):
+        model[0].weight.data *= 1.01
+        return model, ""
+
+    monkeypatch.setattr("bench.latency.gate.fold", wrong)
+    with pytest.raises(WrongOutput, match="folded the net is"):
+        gate(net, cell, torch.randn(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "said"),
+    [
+        (torch.randn(1, 16, 8, 8, dtype=torch.float64), TypeError, "dtype"),
+        (torch.randn(1, 1, 8, 8), TypeError, "channels"),
+        (torch.randn(16, 8, 8), TypeError, "channels"),
+        (torch.randn(1, 16, 2, 8), ValueError, "smaller than the kernel"),
+    ],
+)
+def test_what_the_kernel_cannot_take_is_an_error_and_no_crash(x, error, said):
+    made = direct.Direct(convolution(16, 24, 3))
+    with pytest.raises(error, match=said):
+        made(x)
+    assert made(torch.randn(0, 16, 8, 8)).shape == (0, 24, 6, 6)
+    assert direct.Direct(pruned(nn.Linear(16, 8), 0.3))(torch.randn(0, 16)).shape == (0, 8)
+
+
+def test_an_unpruned_net_comes_through_unchanged_with_its_pooling():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)).eval()
+    assert [type(m) for m in PATH.convert(net)] == [nn.Conv2d, nn.MaxPool2d]
 
 
 def test_a_layer_that_two_parts_share_is_folded_into_neither():
@@ -262,6 +362,8 @@ def test_without_a_compiler_the_path_says_so(monkeypatch):
     layer = pruned(nn.Linear(9, 9), 0.1)
     assert PATH.supports(layer, "") == (True, "")
     monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    monkeypatch.setattr(direct, "functions", direct.functions.__wrapped__)
+    monkeypatch.setattr(compiled, "library", compiled.library.__wrapped__)
     able, reason = PATH.supports(layer, "")
     assert not able
     assert "no C++ compiler" in reason

@@ -19,8 +19,10 @@ LAYOUTS = ("nchw",)
 
 def refusal(layer: nn.Module) -> str:
     """Why this layer stays dense; empty if it does not."""
-    if compiled.compiler() is None:
-        return "there is no C++ compiler (g++, clang++ or $CXX); embedding_bag needs none"
+    try:
+        direct.functions()
+    except compiled.CompilerError as error:
+        return f"{error}; embedding_bag needs no compiler"
     return lowering.refusal(layer)
 
 
@@ -29,4 +31,12 @@ supports, by_layer = lowering.by_layer(refusal, direct.Direct)
 
 def convert(model: nn.Module) -> nn.Module:
     """`model` with every supported layer replaced, and what follows it taken along."""
-    return after.taken(pool.sliced(by_layer(model)), direct.Direct)
+    made = by_layer(model)
+    if not any(isinstance(module, direct.Direct) for module in made.modules()):
+        return made
+    return after.taken(pool.sliced(made), direct.Direct)
+
+
+def version() -> str:
+    """A digest of the code: what was measured with other code is not taken for today's."""
+    return f"direct {compiled.digest(direct, after, pool)}"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.products import after, lowering
+from bench.products.direct import geometry
 
 DTYPES = {"cpu": ("fp32", "bf16")}
 MODES = ("eager",)  # compiled nets call these operators by themselves
@@ -56,23 +57,28 @@ class OneDnn(nn.Module):
     low, high = -math.inf, math.inf
 
     def __init__(self, layer: nn.Module) -> None:
-        """`layer`: supported."""
+        """`layer`: supported; its weights are not to change any more."""
         super().__init__()
         self.layer = layer
         self.adds = isinstance(layer, nn.Conv2d)
         self.ordered: dict[tuple[int, ...], Tensor] = {}
 
-    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """As the layer; of a convolution plus `add`, of the result's shape; within the bounds."""
+    @property
+    def weight(self) -> Tensor:
+        """The layer's own: some nets ask for its dtype."""
+        return self.layer.get_parameter("weight")
+
+    def forward(self, input: Tensor, add: Tensor | None = None) -> Tensor:
+        """As the layer; of a convolution plus `add`; within the bounds."""
         layer: Any = self.layer
         how, numbers = BOUNDS[self.low, self.high]
-        shape = tuple(x.shape)
+        shape = tuple(input.shape)
         ops = torch.ops.mkldnn
         if not self.adds:
             if shape not in self.ordered:
-                tokens = x.numel() // shape[-1]
+                tokens = input.numel() // shape[-1]
                 self.ordered[shape] = ops._reorder_linear_weight(layer.weight, tokens)
-            return ops._linear_pointwise(x, self.ordered[shape], layer.bias, how, numbers, "")
+            return ops._linear_pointwise(input, self.ordered[shape], layer.bias, how, numbers, "")
         window = (layer.padding, layer.stride, layer.dilation, layer.groups)
         if shape not in self.ordered:
             self.ordered[shape] = ops._reorder_convolution_weight(
@@ -80,7 +86,15 @@ class OneDnn(nn.Module):
             )
         own = (self.ordered[shape], layer.bias, *window)
         if add is None:
-            return ops._convolution_pointwise(x, *own, how, numbers, "")
+            return ops._convolution_pointwise(input, *own, how, numbers, "")
+        if not self.fits(shape, add):
+            made = ops._convolution_pointwise(input, *own, "none", [], "")
+            return (made + add).clamp(self.low, self.high)
         fused = how if how == "relu" else None  # after a sum it knows no other
-        made = ops._convolution_pointwise.binary(x, add, *own, "add", None, fused, [], "")
+        made = ops._convolution_pointwise.binary(input, add, *own, "add", None, fused, [], "")
         return made.clamp_(self.low, self.high) if how == "hardtanh" else made
+
+    def fits(self, shape: tuple[int, ...], add: Tensor) -> bool:
+        """Whether something to add has the shape of the result; oneDNN does not look."""
+        known = geometry(self.layer)
+        return tuple(add.shape) == (shape[0], known.outputs, *known.places(*shape[2:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (*CONVOLUTIONS, nn.Linear)
 
 
 def fold(model: nn.Module) -> tuple[nn.Module, str]:
@@ -18,7 +20,7 @@ def fold(model: nn.Module) -> tuple[nn.Module, str]:
     The arithmetic is done in double precision, so folding costs one rounding of each weight; zeros
     stay zeros. A batch norm that follows anything else (a sum, an activation) stays. Of timm's
     batch norms with an activation in them the activation stays. Of a net whose control flow cannot
-    be traced the parts are folded, each by itself.
+    be traced the plain sequences are folded, in place.
 
     Args:
         model: in eval mode; its modules may be changed.
@@ -31,8 +33,8 @@ def fold(model: nn.Module) -> tuple[nn.Module, str]:
     try:
         traced = fx.GraphModule(model, Tracer().trace(model))
     except Exception as error:  # tracing runs the model's own code, which may raise anything
-        for name, child in apart(model):
-            setattr(model, name, fold(child)[0])
+        for chain in chains(model):
+            fold_chain(chain)
         note = f"batch norm not folded: {type(error).__name__} while tracing"
         return model, note if normed(model) else ""
     for node in list(traced.graph.nodes):
@@ -51,10 +53,26 @@ def fold(model: nn.Module) -> tuple[nn.Module, str]:
     return traced, ""
 
 
-def apart(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The children of a module, by name; none if a layer stands in more than one place in it."""
+def chains(model: nn.Module) -> list[nn.Sequential]:
+    """The plain sequences in a net, whose order of calls is known without tracing.
+
+    None of a net in which a layer stands in more than one place.
+    """
     places = list(model.named_modules(remove_duplicate=False))
-    return list(model.named_children()) if len(places) == len(list(model.modules())) else []
+    if len(places) > len(list(model.modules())):
+        return []
+    return [module for _, module in places if type(module) is nn.Sequential]
+
+
+def fold_chain(chain: nn.Sequential) -> None:
+    """Fold what directly follows a layer, in place; the norm leaves an identity, or its rest."""
+    for at in range(len(chain) - 1):
+        first, norm = chain[at], chain[at + 1]
+        if type(first) in LAYERS and isinstance(norm, NORMS) and norm.running_mean is not None:
+            rest = beyond(norm)
+            if rest is not None:
+                chain[at] = fused(first, norm)
+                chain[at + 1] = rest[0] if len(rest) == 1 else rest if len(rest) else nn.Identity()
 
 
 def normed(model: nn.Module) -> bool:
@@ -100,7 +118,7 @@ def foldable(traced: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, nn.Module,
     ):
         return None
     first = traced.get_submodule(str(source.target))
-    if type(first) not in (*CONVOLUTIONS, nn.Linear):
+    if type(first) not in LAYERS:
         return None
     return source, first, norm
 
@@ -110,4 +128,4 @@ def fused(first: nn.Module, norm: nn.Module) -> nn.Module:
     dtype = next(first.parameters()).dtype
     fuse: Any = fuse_linear_bn_eval if isinstance(first, nn.Linear) else fuse_conv_bn_eval
     with torch.no_grad():
-        return fuse(first.double(), norm.double()).to(dtype)
+        return fuse(copy.deepcopy(first).double(), copy.deepcopy(norm).double()).to(dtype)

@@ -131,7 +131,7 @@ def reusable(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
     return dict(found)
 
 
-SPEEDUP = ("speedup", "speedup_low", "speedup_high")
+SPEEDUP = ("speedup", "speedup_low", "speedup_high", "against")
 
 
 def pool(restarts: Sequence[Sequence[Row]]) -> list[Row]:
@@ -182,7 +182,8 @@ def one_twin(groups: list[list[Row]]) -> list[list[Row]]:
 def pooled(rows: list[Row]) -> Row:
     """One row from the same row of several processes."""
     worst = max(rows, key=lambda row: SEVERITY.index(row["status"]))
-    merged = dict(rows[0]) | {"status": worst["status"], "reason": worst["reason"]}
+    first = next((row for row in rows if row["speedup"] is not None), rows[0])
+    merged = dict(first) | {"status": worst["status"], "reason": worst["reason"]}
     for name in MIDDLES:
         merged[name] = reduce(statistics.median, rows, name)
     for name in ("min_ms", "speedup_low", "load_before"):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
+from itertools import pairwise
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from bench.latency.fold import apart
+from bench.latency.fold import chains
 
 SUMS = (torch.add, operator.add, operator.iadd, "add", "add_")
 RELU, RELU6 = (0.0, float("inf")), (0.0, 6.0)
@@ -30,7 +31,7 @@ def taken(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
     """`model` with the sums and ReLUs that directly follow layers of `kind` done by those.
 
     `model` is in eval mode. Only where nothing else reads what comes between. Of a net whose
-    control flow cannot be traced the parts are seen to, each by itself.
+    control flow cannot be traced the plain sequences are seen to, in place.
     """
     if isinstance(model, kind) or not any(isinstance(m, kind) for m in model.modules()):
         return model
@@ -39,8 +40,8 @@ def taken(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
         try:
             traced = fx.GraphModule(model, Tracer(kind).trace(model))
         except Exception:  # tracing runs the model's own code, which may raise anything
-            for name, child in apart(model):
-                setattr(model, name, taken(child, kind))
+            for chain in chains(model):
+                _chain(chain, kind)
             return model
     _skip(traced)
     found = [step(traced, n, kind) for step in (_sum, _bound) for n in list(traced.graph.nodes)]
@@ -66,28 +67,41 @@ class Tracer(fx.Tracer):
 def _skip(model: fx.GraphModule) -> None:
     """Leave out what does nothing in a finished net: identities and dropout."""
     for node in list(model.graph.nodes):
-        if node.op == "call_module" and _what(model, node) in NOTHING:
+        if node.op == "call_module" and _what(model, node) in NOTHING and node.args:
             node.replace_all_uses_with(node.args[0])
             model.graph.erase_node(node)
+
+
+def _chain(chain: nn.Sequential, kind: type[nn.Module]) -> None:
+    """Let the layers of a sequence bound what they give."""
+    live = [at for at, module in enumerate(chain) if type(module) not in NOTHING]
+    for at, then in pairwise(live):
+        bounds, layer = BOUNDS.get(type(chain[then])), chain[at]
+        if bounds is not None and isinstance(layer, kind) and free(layer):
+            layer.low, layer.high = bounds  # type: ignore[assignment]
+            chain[then] = nn.Identity()
 
 
 def _sum(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
     """Let the later of two added results take the other along, if it comes from such a layer."""
     if node.target not in SUMS or len(node.args) != 2 or node.kwargs:
         return False
-    order = {n: i for i, n in enumerate(model.graph.nodes)}
-    operands = [n for n in node.args if isinstance(n, fx.Node)]
-    for made in sorted(operands, key=lambda n: -order[n]):
+    first, second = node.args
+    if not (isinstance(first, fx.Node) and isinstance(second, fx.Node)) or first is second:
+        return False
+    order = list(model.graph.nodes)
+    for made, other in ((first, second), (second, first)):
         layer = _layer(model, made, kind)
-        if layer is None or not layer.adds or len(made.args) != 1 or len(operands) != 2:
+        if layer is None or not layer.adds or len(made.args) != 1 or made.kwargs:
             continue
-        x = made.args[0]
-        assert isinstance(x, fx.Node)
-        if any(_writes(model, n) and order[made] < order[n] < order[node] for n in x.users):
-            continue  # the layer is to run later, and would read what was written
-        other = operands[1 - operands.index(made)]
+        if _writes(model, node) and made is not first:
+            continue  # others may read the tensor that it writes
+        # the layer is to run where the sum is, and must not read what was written since
+        between = order[order.index(made) + 1 : order.index(node)]
+        if any(_writes(model, step) for step in between):
+            continue
         with model.graph.inserting_before(node):
-            new = model.graph.call_module(str(made.target), (x, other))
+            new = model.graph.call_module(str(made.target), (made.args[0], other))
         node.replace_all_uses_with(new)
         model.graph.erase_node(node)
         model.graph.erase_node(made)
@@ -101,12 +115,17 @@ def _bound(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
     if bounds is None or not node.args or not isinstance(node.args[0], fx.Node):
         return False
     layer = _layer(model, node.args[0], kind)
-    if layer is None or (layer.low, layer.high) != (-RELU[1], RELU[1]):
+    if layer is None or not free(layer):
         return False
     layer.low, layer.high = bounds  # type: ignore[assignment]
     node.replace_all_uses_with(node.args[0])
     model.graph.erase_node(node)
     return True
+
+
+def free(layer: nn.Module) -> bool:
+    """Whether a layer bounds nothing yet."""
+    return bool((layer.low, layer.high) == (-RELU[1], RELU[1]))
 
 
 def _what(model: fx.GraphModule, node: fx.Node) -> object:
@@ -126,7 +145,7 @@ def _layer(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> nn.Mo
 
 
 def _writes(model: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node may change its input in place."""
+    """Whether a node may change a tensor in place."""
     if node.op == "call_module":
         return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")

@@ -11,10 +11,11 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC"),
-    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    *("-ffp-contract=fast", "-Wno-psabi", "-fno-math-errno", "-fno-trapping-math"),
 )
 
 
@@ -44,11 +45,11 @@ def library(source: Path) -> ctypes.CDLL:
     if found is None:
         raise CompilerError("there is no C++ compiler: g++ or clang++, or what $CXX names")
     known = [source.read_bytes(), _run(found, "--version"), processor(), " ".join(FLAGS)]
-    digest = hashlib.sha256("\n".join(map(str, known)).encode()).hexdigest()[:16]
+    own = hashlib.sha256("\n".join(map(str, known)).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pruning-benchmark"
-    made = folder / f"{source.stem}-{digest}.so"
+    made = folder / f"{source.stem}-{own}.so"
     if not made.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             partial = Path(scratch) / source.stem
             _run(found, *FLAGS, "-c", str(source), "-o", f"{partial}.o")
@@ -56,7 +57,17 @@ def library(source: Path) -> ctypes.CDLL:
             os.replace(f"{partial}.so", made)  # another process may be doing the same
     import torch  # noqa: F401 (its OpenMP has to be there first)
 
-    return ctypes.CDLL(str(made))
+    try:
+        return ctypes.CDLL(str(made))
+    except OSError as error:  # clang's OpenMP, for one, is not the one that torch brings
+        raise CompilerError(f"what {Path(found).name} made cannot be loaded: {error}") from None
+
+
+def digest(*modules: ModuleType) -> str:
+    """Of Python modules and the C++ files beside them."""
+    files = [Path(str(module.__file__)) for module in modules]
+    files += [own for file in files if (own := file.with_suffix(".cpp")).exists()]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def processor() -> str:

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
@@ -58,6 +59,17 @@ void put(float *to, Vec v, int n) {
 #endif
 }
 
+// Every second number of 32.
+Vec evens(Vec a, Vec b) {
+#if __has_builtin(__builtin_shufflevector)
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#else
+    Vec v;
+    for (int i = 0; i < LANES; i++) v[i] = 2 * i < LANES ? a[2 * i] : b[2 * i - LANES];
+    return v;
+#endif
+}
+
 // n numbers, each `stride` from the next.
 void copy(float *to, const float *from, int n, int stride) {
     int j = 0;
@@ -71,8 +83,7 @@ void copy(float *to, const float *from, int n, int stride) {
             int last = 2 * std::min(n - j, LANES) - 1;  // how many numbers there are to read
             Vec a = some(from + 2 * j, std::min(last, LANES));
             Vec b = some(from + 2 * j + LANES, std::max(0, last - LANES));
-            put(to + j, __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24,
-                                                26, 28, 30), (last + 1) / 2);
+            put(to + j, evens(a, b), (last + 1) / 2);
         }
     for (; j < n; j++) to[j] = from[(int64_t)stride * j];
 }
@@ -172,16 +183,21 @@ typedef void (*Tile)(const Layer &, const float *, Places, int, int, float *, co
 constexpr Tile WHOLE[WIDEST] = {tile<1, false>, tile<2, false>, tile<3, false>, tile<4, false>};
 constexpr Tile AT_END[WIDEST] = {tile<1, true>, tile<2, true>, tile<3, true>, tile<4, true>};
 
+struct Free {
+    void operator()(float *at) const { free(at); }
+};
+
+// The thread's own, as long as it lives.
 float *scratch(int64_t floats) {
-    static thread_local float *at = nullptr;
+    static thread_local std::unique_ptr<float, Free> at;
     static thread_local int64_t size = 0;
     if (floats > size) {
-        free(at);
+        at.reset();
         size = floats + floats / 4;
-        at = (float *)aligned_alloc(64, (4 * size + 63) / 64 * 64);
+        at.reset((float *)aligned_alloc(64, (4 * size + 63) / 64 * 64));
         if (!at) size = 0;
     }
-    return at;
+    return at.get();
 }
 
 }  // namespace

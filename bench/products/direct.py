@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.products import compiled
 from bench.surgery.layers import matrix
@@ -37,6 +38,8 @@ STRIP = 2**17
 """Floats of a strip, packed: half a megabyte."""
 USES = 10
 """Weights that read a channel, in the mean, above which it pays to pack it."""
+TILE = 4 * LANES
+"""Places that are taken at once, as in direct.cpp."""
 FEW = 4
 """Tokens of a linear layer below which it gathers."""
 ENTRY = np.dtype([("offset", np.int32), ("value", np.float32)])
@@ -98,45 +101,62 @@ class Direct(nn.Module):
         self.adds = not self.linear
         self.geometry = geometry(layer)
         flat = matrix(weight)
-        self.rows, columns = (part.numpy() for part in flat.nonzero(as_tuple=True))
-        self.values = flat.numpy()[self.rows, columns]
+        rows, columns = (part.numpy() for part in flat.nonzero(as_tuple=True))
+        self.values = flat.numpy()[rows, columns]
+        self.rows = rows.astype(np.int32)
         g = self.geometry
         taps = g.kernel[0] * g.kernel[1]
-        first = self.rows // (g.outputs // g.groups) * (g.channels // g.groups)
-        self.inputs = first + columns // taps
-        self.taps = np.stack(np.divmod(columns % taps, g.kernel[1]))
+        first = rows // (g.outputs // g.groups) * (g.channels // g.groups)
+        self.inputs = (first + columns // taps).astype(np.int32)
+        self.taps = np.stack(np.divmod(columns % taps, g.kernel[1])).astype(np.int16)
         bias: Any = getattr(layer, "bias", None)
         self.bias = None if bias is None else bias.detach().float().numpy().copy()
         self.plans: dict[tuple[int, int], tuple[Layer, Any]] = {}
 
-    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """As the layer; of a convolution plus `add`, of the result's shape; within the bounds."""
+    def forward(self, input: Tensor, add: Tensor | None = None) -> Tensor:
+        """As the layer; of a convolution plus `add`; within the bounds."""
+        axis = -1 if self.linear else 1
+        wanted = (torch.float32, "cpu", self.geometry.channels)
+        given = (input.dtype, input.device.type, input.shape[axis] if input.dim() else 0)
+        if given != wanted or not (self.linear or input.dim() == 4):
+            raise TypeError(f"{wanted} are the dtype, device and channels here, not {given}")
         if not self.linear:
-            return self.convolved(x, add)
-        tokens = x.reshape(-1, x.shape[-1])
+            return self.convolved(input, add)
+        tokens = input.reshape(-1, input.shape[-1])
         if len(tokens) < FEW:
             found = self.gathered(tokens.contiguous())
         else:
-            maps = tokens.T.contiguous()[None, :, None]
-            found = self.convolved(maps, None)[0, :, 0].T
-        return found.reshape(*x.shape[:-1], -1)
+            # as a map whose rows fill a tile, so that it can be cut
+            wide = min(TILE, len(tokens))
+            maps = F.pad(tokens, (0, 0, 0, -len(tokens) % wide)).T.contiguous()
+            found = self.convolved(maps.view(1, len(maps), -1, wide), None)
+            found = found.view(len(found[0]), -1)[:, : len(tokens)].T
+        return found.reshape(*input.shape[:-1], self.geometry.outputs)
 
     def convolved(self, x: Tensor, add: Tensor | None) -> Tensor:
         """(N, C, H, W) to (N, O, Ho, Wo)."""
         height, width = x.shape[2:]
         places = self.geometry.places(height, width)
+        if min(places) < 1:
+            raise ValueError(f"maps of {height} x {width} are smaller than the kernel")
+        y = x.new_empty(len(x), self.geometry.outputs, *places)
+        if not y.numel():
+            return y
+        # what is not of the result's shape is added by torch
+        apart = add is not None and (add.shape != y.shape or add.dtype != y.dtype)
+        own = None if add is None or apart else add.contiguous()
         if (height, width) not in self.plans:
             self.plans[height, width] = self.plan(height, width)
+        layer = self.plans[height, width][0]
+        layer.low, layer.high = (-math.inf, math.inf) if apart else (self.low, self.high)
         x = x.contiguous()
-        y = x.new_empty(len(x), self.geometry.outputs, *places)
-        add = None if add is None else add.expand_as(y).contiguous()
         if functions().convolve(
-            ctypes.byref(self.plans[height, width][0]),
-            *(x.data_ptr(), y.data_ptr(), None if add is None else add.data_ptr()),
+            ctypes.byref(layer),
+            *(x.data_ptr(), y.data_ptr(), None if own is None else own.data_ptr()),
             *(len(x), torch.get_num_threads()),
         ):
             raise MemoryError("no memory for the packed input")
-        return y
+        return (y + add).clamp(self.low, self.high) if apart and add is not None else y
 
     def gathered(self, x: Tensor) -> Tensor:
         """(tokens, inputs) to (tokens, outputs)."""
@@ -144,9 +164,9 @@ class Direct(nn.Module):
             self.plans[0, 0] = self.layer(self.inputs)
         y = x.new_empty(len(x), self.geometry.outputs)
         threads = torch.get_num_threads()
-        functions().gather(
-            ctypes.byref(self.plans[0, 0][0]), x.data_ptr(), y.data_ptr(), len(x), threads
-        )
+        layer = self.plans[0, 0][0]
+        layer.low, layer.high = self.low, self.high
+        functions().gather(ctypes.byref(layer), x.data_ptr(), y.data_ptr(), len(x), threads)
         return y
 
     def plan(self, height: int, width: int) -> tuple[Layer, Any]:
@@ -179,7 +199,11 @@ class Direct(nn.Module):
         step += LANES * (step // LANES % 2 == 0)  # else all channels would share cache sets
         if not packed:
             strip, step, channel = high, height * width, self.inputs
-        offsets = channel * step + plane.reshape(-1) * size + shift[0] * pitch + shift[1]
+        if len(used) * step >= 2**31:
+            raise ValueError(f"maps of {height} x {width} are too large for 32-bit offsets")
+        offsets = (
+            channel.astype(np.int64) * step + plane.reshape(-1) * size + shift[0] * pitch + shift[1]
+        )
         return self.layer(
             offsets,
             height=height, width=width, out_height=high, out_width=wide,
@@ -202,7 +226,6 @@ class Direct(nn.Module):
         pointers = {name: value.ctypes.data for name, value in held.items()}
         made = Layer(
             **{**known, **pointers}, channels=g.channels, outputs=g.outputs,
-            low=self.low, high=self.high,
         )  # fmt: skip
         return made, held
 

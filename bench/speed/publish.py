@@ -13,6 +13,8 @@ BESIDE = ("ceilings.csv", "environment.json", "campaign.json")
 
 def publish(folder: Path, to: Path) -> Path:
     """Copy what `folder` measured to `to`, in the place of what is there."""
+    if missing := [name for name in BESIDE if not (folder / name).exists()]:
+        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}: measure it with this code")
     copy(folder, to)
     for name in BESIDE:
         shutil.copy(folder / name, to)

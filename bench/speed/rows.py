@@ -76,8 +76,9 @@ def lost_in_layers(rows: pd.DataFrame) -> pd.Series:
     short = rows["role"].eq("candidate") & rows["status"].eq("ok") & rows["dataset"].eq("layers")
     short &= rows["speedup"] < rows["theory"] / 2
     ideal = rows["median_ms"] * rows["speedup"] / rows["theory"]
-    traffic = (rows["floor_ms"] - ideal).clip(lower=0)
-    kernel = rows["median_ms"] - ideal - traffic
+    lost = (rows["median_ms"] - ideal).clip(lower=0)
+    traffic = (rows["floor_ms"] - ideal).clip(lower=0, upper=lost)  # caches beat the memory's floor
+    kernel = lost - traffic
     said = pd.Series(pd.NA, index=rows.index, dtype="object")
     for row in rows.index[short]:
         largest = "memory traffic" if traffic[row] > kernel[row] else "the kernel itself"
