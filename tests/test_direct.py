@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench import kernels, models
+from bench import kernels
 from bench.latency.fold import fold
 from bench.latency.gate import WrongOutput, distance, gate
 from bench.latency.prepare import Cell
@@ -222,28 +222,9 @@ def test_a_net_that_cannot_be_traced_is_right_all_the_same():
         assert distance(made(x), wanted) < 1e-6
 
 
-def test_a_net_that_can_be_traced_in_parts_only_is_folded_and_taken_along_in_parts():
-    """timm's VGG: its classifier looks at the size of its input."""
-    net = models.build("timm:vgg11_bn", (3, 32, 32), 10).eval()
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
-            layer.weight.data.uniform_(-0.1, 0.1)
-        if isinstance(layer, nn.Conv2d):
-            pruned(layer, 0.2)
-    x = torch.randn(2, 3, 32, 32)
-    with torch.inference_mode():
-        wanted = net(x)
-        folded, note = fold(copy.deepcopy(net))
-        assert not note
-        assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-        made = PATH.convert(folded)
-        layers = [m for m in made.features.modules() if isinstance(m, direct.Direct)]
-        assert len(layers) == 8
-        assert all(layer.low == 0 for layer in layers)
-        assert distance(made(x), wanted) < 1e-5
-
-
 def test_parts_keep_what_their_parents_know_of_them():
+    """Of a net whose control flow cannot be traced, as timm's VGG."""
+
     class Stage(nn.Sequential):
         resolution = 7
 
