@@ -187,10 +187,11 @@ def track(plan: str, uri: str | None) -> None:
 def tables(folder: str) -> None:
     """Write the comparison tables (CSV, Markdown, LaTeX) of the tidy tables in FOLDER/tables."""
     from bench.speed.publish import holds
-    from bench.speed.table import write as campaign
     from bench.tables import write
 
     if holds(Path(folder)):
+        from bench.speed.table import write as campaign  # needs torch, which suites' tables do not
+
         campaign(Path(folder))
         return
     write(Path(folder) / "tables", Path(folder) / "tables")

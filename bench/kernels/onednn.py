@@ -2,7 +2,7 @@
 
 The operators that torch's compiler calls: weights reordered once for the processor, sums and ReLUs
 done by the layer (`bench.products.after`). torch's eager layers reorder weights in every call, and
-leave some shapes to other kernels (1x1 convolutions of one image on one thread).
+leave some shapes to other kernels (1x1 convolutions in fp32 on one thread).
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def taken(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
             return model
     _skip(traced)
     found = [step(traced, n, kind) for step in (_sum, _bound) for n in list(traced.graph.nodes)]
-    if not any(found):
+    if not any(found) and traced is not model:
         return model
     traced.graph.lint()
     traced.recompile()
