@@ -64,12 +64,12 @@ def test_lamp_never_empties_a_layer_where_global_magnitude_does():
     assert allocate(scores, sizes, shapes, 0.1, "lamp")["small"] >= 1
 
 
-@pytest.mark.parametrize("pattern", ["block:4x4", "column", "kernel"])
+@pytest.mark.parametrize("pattern", ["block:4x4", "tile:4x2", "column", "kernel"])
 @pytest.mark.parametrize("rule", ["global", "layerwise", "erk"])
 def test_grouped_patterns_zero_whole_units_and_come_within_one_unit(pattern, rule):
     model = net()
     parsed = Pattern.parse(pattern)
-    uneven = "dense" if pattern.startswith("block") else "refuse"
+    uneven = "dense" if pattern.startswith(("block", "tile")) else "refuse"
     _, masks = prune(
         model,
         magnitudes(model),
@@ -115,12 +115,24 @@ def test_k_of_n_keeps_the_same_number_for_every_output():
         assert len(set(mask.sum(1).tolist())) == 1
 
 
-@pytest.mark.parametrize("pattern", ["unstructured", "column", "kernel", "block:2x3"])
+@pytest.mark.parametrize("pattern", ["unstructured", "column", "kernel", "block:2x3", "tile:2x3"])
 def test_expanding_units_inverts_reducing_them(pattern):
     shape, parsed = (4, 6, 3, 3), Pattern.parse(pattern)
     units = unit_scores(torch.rand(shape), parsed)
     chosen = keep_top(units, units.numel() // 2)
     assert torch.equal(unit_scores(expand(chosen, shape, parsed).float(), parsed) > 0.5, chosen)
+
+
+def test_a_tile_lies_at_one_tap_of_the_kernel():
+    shape, parsed = (4, 6, 3, 3), Pattern.parse("tile:2x3")
+    units = torch.zeros(2 * 9 * 2, dtype=torch.bool)
+    units[18 + 2 * 5 + 1] = True  # second rows; sixth tap, which is (1, 2); second inputs
+    mask = expand(units, shape, parsed)
+    wanted = torch.zeros(shape, dtype=torch.bool)
+    wanted[2:, 3:, 1, 2] = True
+    assert torch.equal(mask, wanted)
+    assert parsed.refusal((4, 4, 3, 3)) == "its matrix at a tap 4 x 4 is no multiple of 2 x 3"
+    assert Pattern.parse("block:2x3").refusal((4, 4, 3, 3)) is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 | `2:4`, `N:M` | exactly N in every M consecutive weights along the input axis | all |
 | `*:4`, `*:M` | the same, with each layer's own N | all |
 | `block:16x16` | a tile of the matrix (out, in * kernel) | all |
+| `tile:32x64` | 32 outputs by 64 input channels at one tap of the kernel | all |
 | `column` | a column of that matrix: one input tap of all outputs | all |
 | `kernel` | the 2-D kernel of one (output, input) pair | convolutions; a weight elsewhere |
 | `channel` | an output channel or hidden unit with all that reads it; removed | see `channels` |
@@ -38,13 +39,17 @@ class PatternError(ValueError):
 
 @dataclass(frozen=True)
 class Pattern:
-    """A zero pattern; `n` is None where each layer chooses its own."""
+    """A zero pattern; `n` is None where each layer chooses its own.
+
+    Blocks `at_taps` take their columns from one tap of the kernel.
+    """
 
     kind: Kind
     n: int | None = None
     m: int = 1
     rows: int = 1
     columns: int = 1
+    at_taps: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
@@ -56,14 +61,14 @@ class Pattern:
             if m < 2 or (n is not None and not 1 <= n <= m):
                 raise PatternError(f"pattern {text!r}: N:M needs 1 <= N <= M and M >= 2")
             return cls("n:m", n=n, m=m)
-        if found := re.fullmatch(r"block:(\d+)x(\d+)", text):
-            rows, columns = int(found[1]), int(found[2])
+        if found := re.fullmatch(r"(block|tile):(\d+)x(\d+)", text):
+            rows, columns = int(found[2]), int(found[3])
             if rows * columns == 0:
                 raise PatternError(f"pattern {text!r}: a block has at least one row and one column")
-            return cls("block", rows=rows, columns=columns)
+            return cls("block", rows=rows, columns=columns, at_taps=found[1] == "tile")
         raise PatternError(
             f"no pattern {text!r}; there are: unstructured, k-of-n, N:M (2:4), *:M, block:RxC, "
-            "column, kernel, channel"
+            "tile:RxC, column, kernel, channel"
         )
 
     def refusal(self, shape: tuple[int, ...]) -> str | None:
@@ -71,10 +76,11 @@ class Pattern:
         columns = math.prod(shape[1:])
         if self.kind == "n:m" and columns % self.m:
             return f"its {columns} inputs per output are no multiple of {self.m}"
+        if self.at_taps:
+            columns = shape[1]
         if self.kind == "block" and (shape[0] % self.rows or columns % self.columns):
-            return (
-                f"its matrix {shape[0]} x {columns} is no multiple of {self.rows} x {self.columns}"
-            )
+            what = f"matrix {'at a tap ' if self.at_taps else ''}{shape[0]} x {columns}"
+            return f"its {what} is no multiple of {self.rows} x {self.columns}"
         return None
 
 
@@ -87,8 +93,8 @@ PatternName = Annotated[
     str,
     AfterValidator(_valid),
     Field(
-        description="zero pattern: unstructured, k-of-n, 2:4, *:4, block:16x16, column, kernel, "
-        "channel"
+        description="zero pattern: unstructured, k-of-n, 2:4, *:4, block:16x16, tile:32x64, "
+        "column, kernel, channel"
     ),
 ]
 
@@ -103,6 +109,8 @@ def unit_scores(scores: Tensor, pattern: Pattern) -> Tensor:
     if pattern.kind == "column":
         return scores.flatten(1).mean(0)
     if pattern.kind == "block":
+        if pattern.at_taps:
+            scores = scores.movedim(1, -1)
         rows, columns = scores.shape[0], scores[0].numel()
         cut = (rows // pattern.rows, pattern.rows, columns // pattern.columns, pattern.columns)
         return scores.reshape(cut).mean((1, 3)).flatten()
@@ -118,11 +126,10 @@ def expand(units: Tensor, shape: tuple[int, ...], pattern: Pattern) -> Tensor:
         return units.view(1, columns).expand(shape[0], columns).reshape(shape).clone()
     if pattern.kind == "block":
         grid = units.view(shape[0] // pattern.rows, columns // pattern.columns)
-        return (
-            grid.repeat_interleave(pattern.rows, 0)
-            .repeat_interleave(pattern.columns, 1)
-            .view(shape)
-        )
+        whole = grid.repeat_interleave(pattern.rows, 0).repeat_interleave(pattern.columns, 1)
+        if pattern.at_taps:
+            return whole.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1).contiguous()
+        return whole.view(shape)
     return units.view(shape)
 
 

@@ -1,0 +1,240 @@
+"""Block-sparse convolution and linear layers on a GPU, without im2col: tiles on tensor cores.
+
+A tile is some outputs by some input channels at one tap of the kernel (pattern `tile:64x64`), so in
+a channels-last map what it reads is one run of memory for each place, shifted by the tap. A program
+computes a block of places for the outputs of one row of tiles: for each tile that is left, places x
+channels times channels x outputs, as in a dense implicit GEMM, with the next tiles on their way.
+Places are the side of the product that tensor cores want long, so a row of tiles may be as low as
+16 outputs. Bias, a tensor to add and bounds (ReLU) come before the result is stored, see
+`bench.products.after`. What a program's size is best is searched at the first call.
+
+A linear layer is a 1x1 convolution over its tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.latency.timing import events
+from bench.products.blocks import WASTE
+from bench.products.lowering import DENSEST, padding, unsuited
+
+ROWS, COLUMNS = (128, 64, 32, 16), (64, 32, 16)
+"""Sides of tiles that the kernel takes: outputs, input channels at a tap."""
+PROGRAMS = (
+    *((64, 4, 5), (64, 4, 7), (128, 4, 3), (128, 4, 5), (128, 4, 7)),
+    *((128, 8, 5), (256, 8, 3), (256, 8, 5), (256, 8, 7)),
+)
+"""What is searched: places, warps, Triton's stages (half of them load tiles, half their places)."""
+LARGEST = 2**31
+"""Elements of a tensor that 32-bit offsets reach."""
+TRIALS = 5
+_best: dict[tuple[Any, ...], tuple[int, int, int]] = {}
+
+
+def refusal(layer: nn.Module) -> str:
+    """Why a layer's zeros are not in tiles that the kernel takes; empty if they are."""
+    if reason := padding(layer) or unsuited(layer):
+        return reason
+    if getattr(layer, "groups", 1) != 1:
+        return "a grouped convolution is not implemented"
+    if sides(taps_last(layer)) is None:
+        return "its zeros are not in tiles (of 16 to 128 outputs by 16 to 64 inputs at a tap)"
+    return ""
+
+
+def taps_last(layer: nn.Module) -> Tensor:
+    """The weight as (outputs, taps, inputs)."""
+    weight = layer.get_parameter("weight").detach()
+    return weight.flatten(2).transpose(1, 2) if weight.dim() > 2 else weight[:, None]
+
+
+def sides(weight: Tensor) -> tuple[int, int] | None:
+    """Of the largest tiles in which `weight` (outputs, taps, inputs) is sparse; none if in none."""
+    left = int(weight.count_nonzero())
+    for rows, columns in sorted(
+        ((r, c) for r in ROWS for c in COLUMNS), key=lambda pair: (-math.prod(pair), -pair[0])
+    ):
+        if weight.shape[0] % rows or weight.shape[2] % columns:
+            continue
+        kept = int(held(weight, rows, columns).sum()) * rows * columns
+        if kept <= DENSEST * weight.numel() and kept <= WASTE * left:
+            return rows, columns
+    return None
+
+
+def held(weight: Tensor, rows: int, columns: int) -> Tensor:
+    """Which tiles have a weight that is not zero: (rows of tiles, taps, columns of tiles)."""
+    outputs, taps, inputs = weight.shape
+    cut = weight.reshape(outputs // rows, rows, taps, inputs // columns, columns)
+    return (cut != 0).any(4).any(1)
+
+
+class Tiles(nn.Module):
+    """A linear layer or 2-D convolution by the tiles that are left; the rest is not stored.
+
+    `low`, `high`: bounds of what it gives; `adds`: that it takes something to add.
+    """
+
+    low, high, adds = -math.inf, math.inf, True
+    tiles: Tensor
+    places: Tensor
+    ends: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: nn.Module) -> None:
+        """`layer`: one that `refusal` has nothing against."""
+        super().__init__()
+        weight = taps_last(layer)
+        found = sides(weight)
+        if found is None:
+            raise ValueError("the layer's zeros are not in tiles")
+        rows, columns = found
+        outputs, taps, inputs = weight.shape
+        self.linear = isinstance(layer, nn.Linear)
+        self.window = [1, 1, 1, 1, 0, 0]  # reach, stride, padding; each (high, wide)
+        across, dilation = 1, (1, 1)
+        if isinstance(layer, nn.Conv2d):
+            assert not isinstance(layer.padding, str)
+            dilation, across = layer.dilation, layer.kernel_size[1]
+            reach = [d * (k - 1) + 1 for d, k in zip(dilation, layer.kernel_size, strict=True)]
+            self.window = [*reach, *layer.stride, *layer.padding]
+        kept = held(weight, rows, columns)
+        strip, tap, block = (part.to(torch.int32) for part in kept.nonzero(as_tuple=True))
+        cut = weight.reshape(outputs // rows, rows, taps, inputs // columns, columns)
+        chosen = cut.permute(0, 2, 3, 4, 1)[kept]
+        down, right = tap // across * dilation[0], tap % across * dilation[1]
+        ends = torch.zeros(len(kept) + 1, dtype=torch.int32, device=weight.device)
+        ends[1:] = kept.flatten(1).sum(1).cumsum(0)
+        self.register_buffer("tiles", chosen.contiguous())
+        self.register_buffer("places", (down << 24) | (right << 16) | block)
+        self.register_buffer("ends", ends)
+        bias = getattr(layer, "bias", None)
+        own = weight.new_zeros(outputs) if bias is None else bias.detach()
+        self.register_buffer("bias", own.float())
+
+    def forward(self, input: Tensor, add: Tensor | None = None) -> Tensor:
+        """As the layer, plus `add`, within the bounds."""
+        if self.linear:
+            own = None if add is None else add.reshape(1, 1, -1, add.shape[-1])
+            found = self._product(input.reshape(1, 1, -1, input.shape[-1]), own)
+            return found.view(*input.shape[:-1], -1)
+        own = None if add is None else add.permute(0, 2, 3, 1)
+        return self._product(input.permute(0, 2, 3, 1), own).permute(0, 3, 1, 2)
+
+    def _product(self, maps: Tensor, add: Tensor | None) -> Tensor:
+        return product(
+            maps, self.tiles, self.places, self.ends, self.bias, add,
+            self.window, self.low, self.high,
+        )  # fmt: skip
+
+
+@torch.library.custom_op("pruning_benchmark::implicit_gemm", mutates_args=())
+def product(
+    x: Tensor,
+    tiles: Tensor,
+    places: Tensor,
+    ends: Tensor,
+    bias: Tensor,
+    add: Tensor | None,
+    window: list[int],
+    low: float,
+    high: float,
+) -> Tensor:
+    """(N, H, W, C) to (N, Ho, Wo, O); an operator of its own, so that torch.compile leaves it be.
+
+    The other arguments are what `Tiles` holds.
+    """
+    x = x.contiguous()
+    y = _result(x, bias, window)
+    if add is not None and (add.shape != y.shape or add.dtype != y.dtype):
+        raise ValueError(f"{tuple(add.shape)} cannot be added to {tuple(y.shape)} here")
+    if x.dtype != tiles.dtype:
+        raise TypeError(f"the input is {x.dtype}, the weights are {tiles.dtype}")
+    if max(x.numel(), y.numel()) >= LARGEST:
+        raise ValueError(f"maps of {tuple(x.shape)} are too large for 32-bit offsets")
+    if y.numel():
+        add = None if add is None else add.contiguous()
+        _launch(x, y, add, tiles, places, ends, bias, window, low, high)
+    return y
+
+
+@product.register_fake
+def _(x, tiles, places, ends, bias, add, window, low, high):  # type: ignore[no-untyped-def]
+    return _result(x, bias, window)
+
+
+def _result(x: Tensor, bias: Tensor, window: list[int]) -> Tensor:
+    sizes = [
+        (size + 2 * pad - reach) // step + 1
+        for size, reach, step, pad in zip(
+            x.shape[1:3], window[:2], window[2:4], window[4:], strict=True
+        )
+    ]
+    if min(sizes) < 1:
+        raise ValueError(f"maps of {x.shape[1]} x {x.shape[2]} are smaller than the kernel")
+    return x.new_empty(x.shape[0], *sizes, bias.shape[0])
+
+
+def _launch(
+    x: Tensor,
+    y: Tensor,
+    add: Tensor | None,
+    tiles: Tensor,
+    places: Tensor,
+    ends: Tensor,
+    bias: Tensor,
+    window: list[int],
+    low: float,
+    high: float,
+) -> None:
+    from bench.products.implicit_gemm_kernel import convolve
+
+    _, high_y, wide_y, outputs = y.shape
+    count, rows = y.numel() // outputs, tiles.shape[2]
+
+    def run(program: tuple[int, int, int]) -> None:
+        size, warps, ahead = program
+        convolve[(-(-count // size) * (outputs // rows),)](
+            x, y, y if add is None else add, bias, tiles, places, ends,
+            count, x.shape[1], x.shape[2], high_y, wide_y, x.shape[3], outputs,
+            *window[2:], low, high,
+            PLACES=size, ROWS=rows, COLUMNS=tiles.shape[1],
+            PADDED=any(window[4:]), ADDS=add is not None, num_warps=warps, num_stages=ahead,
+        )  # fmt: skip
+
+    run(_program(run, x, y, tiles, window, add is not None))
+
+
+def _program(
+    run: Callable[[tuple[int, int, int]], None],
+    x: Tensor,
+    y: Tensor,
+    tiles: Tensor,
+    window: list[int],
+    adds: bool,
+) -> tuple[int, int, int]:
+    """The fastest of `PROGRAMS` for this shape and number of tiles, searched once in a process."""
+    if not x.is_cuda:
+        return PROGRAMS[0]  # Triton's interpreter
+    key = (x.device, x.dtype, x.shape, y.shape, tiles.shape, *window, adds)
+    if key not in _best:
+        times = {program: _time(run, program) for program in PROGRAMS}
+        _best[key] = min(times, key=lambda program: times[program])
+    return _best[key]
+
+
+def _time(run: Callable[[tuple[int, int, int]], None], program: tuple[int, int, int]) -> float:
+    """Shortest of some calls, in ms; infinite where the GPU lacks the memory for such a program."""
+    from triton.runtime.errors import OutOfResources
+
+    try:
+        run(program)
+        return min(events(lambda: run(program), TRIALS))
+    except OutOfResources:
+        return math.inf
