@@ -1,4 +1,4 @@
-"""The block-sparse kernel: under Triton's interpreter, compiled for Hopper without one, on a GPU."""
+"""The block-sparse kernel: under Triton's interpreter, compiled for Hopper, on a GPU."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def test_tiles_compute_what_their_layer_computes(name, interpreter):
         with torch.inference_mode():
             made, wanted = implicit_gemm.Tiles(layer), layer(x)
             add = torch.randn_like(wanted)
-            for given in (x, x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x):
+            last = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+            for given in (x, last):
                 found = made(given)
                 assert found.shape == wanted.shape
                 assert distance(found, wanted) < 1e-6

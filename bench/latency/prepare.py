@@ -82,11 +82,20 @@ def inputs(shape: tuple[int, ...], cell: Cell) -> Tensor:
 
 
 def variants(kernel: Kernel, model: nn.Module, cell: Cell, compiled: bool) -> list[Variant]:
-    """Every legal way to run `model`: modes x layouts; layouts matter only to 2-D convolutions."""
-    wanted = ["eager"] + ["graph"] * (cell.device == "cuda") + ["compile"] * compiled
+    """Every legal way to run `model`: modes x layouts; layouts matter only to 2-D convolutions.
+
+    On a GPU the compiler chooses the layout between layers itself: only the last one is given it.
+    """
+    cuda = cell.device == "cuda"
+    wanted = ["eager"] + ["graph"] * cuda + ["compile"] * compiled
     images = any(isinstance(module, nn.Conv2d) for module in model.modules())
     layouts = kernel.layouts if images else kernel.layouts[:1]
-    return [Variant(mode, layout) for mode in wanted if mode in kernel.modes for layout in layouts]
+    return [
+        Variant(mode, layout)
+        for mode in wanted
+        if mode in kernel.modes
+        for layout in (layouts[-1:] if cuda and mode == "compile" else layouts)
+    ]
 
 
 def prepare(

@@ -102,7 +102,9 @@ class Trial:
 
     def legal(self, kernel: kernels.Kernel, model: nn.Module) -> list[Variant]:
         """The ways to run `model` on that path."""
-        return variants(kernel, model, self.cell, self.setting.config.compile)
+        asked = self.setting.config.compile
+        compiled = model is self.dense if asked == "dense" else asked
+        return variants(kernel, model, self.cell, compiled)
 
     def admit(
         self, model: nn.Module, kernel: kernels.Kernel, target: Target, legal: Sequence[Variant]

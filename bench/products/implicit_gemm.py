@@ -98,14 +98,14 @@ class Tiles(nn.Module):
         outputs, taps, inputs = weight.shape
         self.linear = isinstance(layer, nn.Linear)
         self.window = [1, 1, 1, 1, 0, 0]  # reach, stride, padding; each (high, wide)
-        across, dilation = 1, (1, 1)
+        across, dilation = 1, [1, 1]
         if isinstance(layer, nn.Conv2d):
             assert not isinstance(layer.padding, str)
-            dilation, across = layer.dilation, layer.kernel_size[1]
+            dilation, across = list(layer.dilation), layer.kernel_size[1]
             reach = [d * (k - 1) + 1 for d, k in zip(dilation, layer.kernel_size, strict=True)]
             self.window = [*reach, *layer.stride, *layer.padding]
         kept = held(weight, rows, columns)
-        strip, tap, block = (part.to(torch.int32) for part in kept.nonzero(as_tuple=True))
+        _, tap, block = (part.to(torch.int32) for part in kept.nonzero(as_tuple=True))
         cut = weight.reshape(outputs // rows, rows, taps, inputs // columns, columns)
         chosen = cut.permute(0, 2, 3, 4, 1)[kept]
         down, right = tap // across * dilation[0], tap % across * dilation[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ class Part(Frozen):
     """Subjects of one kind, their versions, and how they are timed."""
 
     of: tuple[str, ...] = Field(min_length=1, description="nets by name")
+    only: tuple[str, ...] = Field(
+        ("*",), min_length=1, description="of their layers those with such names (conv3x3-*)"
+    )
     versions: dict[str, tuple[dict[str, Any], ...]] = Field(
         description="method -> its parameters: what prunes, without training"
     )
@@ -134,7 +138,8 @@ def subjects(campaign: Campaign) -> dict[str, Subject]:
         for layer in net_layers(net, campaign.image):
             assert campaign.layers
             subject = Subject("layers", layer.name, layer.inputs, campaign.layers, layer)
-            found.setdefault(subject.file, subject)
+            if any(fnmatchcase(layer.name, wanted) for wanted in campaign.layers.only):
+                found.setdefault(subject.file, subject)
     for net in campaign.nets.of if campaign.nets else ():
         assert campaign.nets
         subject = Subject("nets", net, campaign.image, campaign.nets)
