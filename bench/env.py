@@ -169,7 +169,10 @@ def clocks(gpu: str | None = None) -> dict[str, Any]:
     nvml = management()
     if nvml is None:
         return state
-    handle = nvml.nvmlDeviceGetHandleByUUID(gpu if gpu.startswith("GPU-") else f"GPU-{gpu}")
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(gpu if gpu.startswith("GPU-") else f"GPU-{gpu}")
+    except nvml.NVMLError:  # a part of a GPU, or a virtual one, has another name there
+        return state
     # A virtual GPU may hide any one of these sensors; the others still count.
     with suppress(nvml.NVMLError):
         state["clock_mhz"] = float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))

@@ -338,7 +338,7 @@ def test_memory_and_energy_of_a_call_are_of_the_right_size():
 def test_a_graph_keeps_what_it_reads_in_memory():
     """It knows addresses only: another net that is made later must not get them."""
     cell, x = Cell("cuda", "fp32", 2, 1), torch.randn(2, *SHAPE, device="cuda")
-    with torch.inference_mode():
+    with pinned("cuda", 1):
         side = prepare(convnet(), kernels.load("dense"), cell, Variant("graph", "nchw"), x)
         others = [torch.randn(1_000_000, device="cuda") for _ in range(20)]
         assert gate(convnet(), cell, x).check(side) < 1e-5

@@ -62,6 +62,15 @@ def test_blocks_compute_what_their_layer_computes(name, pattern, side):
         assert distance(found, wanted) < 1e-6
 
 
+@pytest.mark.parametrize("name", ["linear", "linear, no bias"])
+def test_a_layer_without_maps_is_prepared_in_any_layout(name):
+    layer, x = case(name, "block:16x16", 0.5)
+    cell, path = Cell("cpu", "fp32", len(x), 1), kernels.load("bsr")
+    with torch.inference_mode():
+        side = prepare(layer, path, cell, Variant("eager", "nhwc"), x)
+        assert gate(layer, cell, x).check(side) < 1e-5
+
+
 def test_the_largest_blocks_that_waste_nothing_are_taken():
     weight = torch.zeros(128, 128)
     weight[:64, :64] = 1
@@ -144,6 +153,10 @@ def test_on_a_gpu_each_path_passes_the_gate_on_each_layer(path, name, mode):
     pattern = "2:4" if path in ("cusparselt", "cutlass") else "block:32x32"
     layer, x = case(name, pattern, 0.5)
     layer, kernel = layer.cuda(), kernels.load(path)
+    able, reason = kernel.supports(layer, name)
+    if "compute capability" in reason:
+        pytest.skip(reason)
+    assert able, reason
     for batch in (1, 2, 33):
         shape = x.shape[1:]
         x = torch.randn(batch, *shape, device="cuda")
@@ -161,6 +174,10 @@ def test_on_a_gpu_a_whole_transformer_passes_the_gate(path):
     made, _ = prune(net, uniform(net, torch.Generator().manual_seed(0)), 0.5, pattern=pattern,
                     uneven="dense", shape=(3, 224, 224))  # fmt: skip
     cell, kernel = Cell("cuda", "bf16", 3, 1), kernels.load(path)
+    able, reason = kernel.applies(made, net, "cuda", "bf16")
+    if "compute capability" in reason:
+        pytest.skip(reason)
+    assert able, reason
     x = torch.randn(3, 3, 224, 224, device="cuda")
     with torch.inference_mode():
         side = prepare(made, kernel, cell, Variant("eager", kernel.layouts[-1]), x)

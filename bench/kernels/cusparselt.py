@@ -39,7 +39,10 @@ class Searched(two_four.TwoFour):
         """One product; the search is part of the first call."""
         if tokens.shape not in self.searched:
             self.searched[tokens.shape] = torch._cslt_sparse_mm_search(
-                self.weight.packed, pointwise.padded(tokens, 8).t(), transpose_result=True
+                self.weight.packed,
+                pointwise.padded(tokens, 8).t(),
+                bias=self.bias,
+                transpose_result=True,
             )
         self.weight.alg_id_cusparselt = self.searched[tokens.shape]
         return super().forward(tokens)

@@ -6,15 +6,25 @@ inputs of 64.
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from bench.products import lowering, pointwise, two_four
 
 DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
+GENERATION = 8
+
+
+def refusal(layer: nn.Module) -> str:
+    """Why this layer stays dense; empty if it does not."""
+    if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != GENERATION:
+        return f"torch's CUTLASS kernels run on GPUs of compute capability {GENERATION}.x only"
+    return two_four.refusal(layer, 32, 64)
+
+
 supports, convert = lowering.by_layer(
-    lambda layer: two_four.refusal(layer, 32, 64),
-    lambda layer: pointwise.Pointwise(layer, Compressed(layer)),
+    refusal, lambda layer: pointwise.Pointwise(layer, Compressed(layer))
 )
 
 

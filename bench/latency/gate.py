@@ -57,16 +57,21 @@ class Gate:
         return worst
 
 
-def gate(model: nn.Module, cell: Cell, x: Tensor) -> Gate:
+def other_than(x: Tensor, cell: Cell) -> Tensor:
+    """Another standard normal input of that shape."""
+    return torch.randn(x.shape, generator=rng.generator("gate", cell.batch)).to(x)
+
+
+def gate(model: nn.Module, cell: Cell, x: Tensor, other: Tensor | None = None) -> Gate:
     """For `model` as stored: zeros in place, batch norm unfolded, executed plainly.
 
     The reference is that net in fp32. A path may be 1.5 times as far away (relative to the output's
     norm) as the folded net, run plainly in the cell's dtype, and 1e-5 at least in fp32, 3e-3 in
     others: room for the rounding of folded weights and another order of summation, for nothing
-    else.
+    else. `other`: as `other_than` makes it, for whoever keeps it.
     """
     net = copy.deepcopy(model).eval().to(cell.device)
-    other = torch.randn(x.shape, generator=rng.generator("gate", cell.batch)).to(x)
+    other = other_than(x, cell) if other is None else other
     with machine.exact():
         cases = tuple((given, net(given).clone()) for given in (other, x))
     if not all(bool(torch.isfinite(reference).all()) for _, reference in cases):

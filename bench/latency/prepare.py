@@ -113,7 +113,8 @@ def prepare(
     net = net.to(device=cell.device, dtype=DTYPES[cell.dtype])
     x = x.to(dtype=DTYPES[cell.dtype], copy=True)  # the gate writes into it
     if variant.layout == "nhwc":
-        net, x = net.to(memory_format=memory), x.to(memory_format=memory)
+        net = net.to(memory_format=memory)
+        x = x.to(memory_format=memory) if x.dim() == 4 else x
     start = time.perf_counter()
     net = kernel.convert(net)
     run: Callable[[], Tensor] = lambda: net(x)  # noqa: E731 (rebound below)
@@ -122,6 +123,7 @@ def prepare(
         # one.
         torch.compiler.reset()
         tune = "max-autotune-no-cudagraphs" if cell.device == "cuda" else "default"
+        net(x)  # searches that paths make at a first call are not for the compiler to trace
         compiled = torch.compile(net, mode=tune, dynamic=False)
         run = lambda: compiled(x)  # noqa: E731
     run()

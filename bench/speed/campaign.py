@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parents[1] / "config" / "speed"
 CLASSES = 1000
 UNSAID = ("density", "uneven", "allocation")
 """Parameters that a version's label leaves out."""
-KEPT = 16
+KEPT = 32
 """Nets that are held in memory while a subject is measured."""
 
 
