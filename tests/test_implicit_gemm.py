@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from bench import kernels, models
+from bench.kernels import implicit_gemm as implicit_path
+from bench.latency.fold import fold
 from bench.latency.gate import distance, gate
 from bench.latency.prepare import Cell, Variant, prepare
-from bench.products import implicit_gemm
+from bench.products import after, implicit_gemm
 from bench.surgery import prune, uniform
 
 triton = pytest.importorskip("triton")
@@ -143,10 +145,10 @@ def test_sums_and_relus_of_a_residual_net_are_taken_along(interpreter):
                     uneven="dense", shape=(3, 32, 32))  # fmt: skip
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
-        cell = Cell("cpu", "fp32", 2, 1)
-        side = prepare(made, kernels.load("implicit_gemm"), cell, Variant("eager", "nhwc"), x)
-        assert gate(made, cell, x).check(side) < 1e-5
-        net = side.call.__closure__[0].cell_contents
+        wanted = made(x)
+        net, _ = fold(made)
+        net = after.taken(implicit_path.by_layer(net), implicit_gemm.Tiles)
+        assert distance(net(x), wanted) < 1e-5
     tiles = [m for m in net.modules() if isinstance(m, implicit_gemm.Tiles)]
     assert len(tiles) >= 6
     assert sum(m.low == 0 for m in tiles) >= 5

@@ -329,7 +329,8 @@ def test_memory_and_energy_of_a_call_are_of_the_right_size():
     """A 4096^3 product in fp32: 0.2 GB; 0.14 TFLOP at 10 to 100 GFLOP a joule."""
     a = torch.randn(4096, 4096, device="cuda")
     side = Prepared("dense", Variant("eager", "nchw"), "", lambda: a @ a, lambda: a @ a)
-    assert 0.1e3 < extras.peak(side) < 1e3
+    held = torch.cuda.memory_allocated() / 1e6  # by whatever ran before, too
+    assert 60 < extras.peak(side) - held < 300
     used = extras.energy(side, 1, 3.0)
     assert used is None or 0.1e3 < used < 100e3
 

@@ -43,10 +43,10 @@ class LatencyConfig(Frozen):
     seconds_per_cell: float = Field(
         0.3, gt=0, description="timed seconds per row, the dense calls paired with it included"
     )
-    compile: bool | Literal["dense"] = Field(
+    compile: bool | Literal["default"] = Field(
         False,
-        description="try torch.compile on both sides, or (dense) on the unpruned net alone, which "
-        "saves hours and favours no pruned net; first calls are not timed",
+        description="try torch.compile on both sides, with its search for fast kernels (minutes a "
+        "net on a GPU), or in its default mode; first calls are not timed",
     )
     paths: tuple[str, ...] = Field(
         ("dense", "masked_dense"),

@@ -11,7 +11,7 @@ import numpy as np
 from bench.latency import machine, statistics, timing
 from bench.latency.prepare import Cell, Prepared
 
-ATTEMPTS = {"cpu": 2, "cuda": 3}
+ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def compete(sides: Sequence[Prepared], cell: Cell, timer: timing.Timer, seconds:
     warmth = timing.HOT if hot else timing.COOL
     seconds *= max(1, len(sides) / 2)
     seconds = max(seconds, 0.3 * len(sides)) if hot else seconds
-    for _ in range(ATTEMPTS[cell.device]):
+    for _ in range(ATTEMPTS):
         # a GPU's clock ramps while it warms up: the first look comes after that
         looks: list[machine.State] = []
         look = partial(_look, looks, cell.device)

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ DTYPES = {
     "bf16": torch.bfloat16,
 }
 """How numbers are stored; for tf32 `machine.pinned` lets products round them."""
+COMPILE, COMPILE_DEFAULT = "compile", "compile-default"
 COPIES, SHORT_MS = 20, 0.02
 """A replay shorter than 20 us is timed as a graph of 20 copies."""
 
@@ -81,20 +82,22 @@ def inputs(shape: tuple[int, ...], cell: Cell) -> Tensor:
     return drawn.to(cell.device)
 
 
-def variants(kernel: Kernel, model: nn.Module, cell: Cell, compiled: bool) -> list[Variant]:
+def variants(
+    kernel: Kernel, model: nn.Module, cell: Cell, compiled: bool | Literal["default"]
+) -> list[Variant]:
     """Every legal way to run `model`: modes x layouts; layouts matter only to 2-D convolutions.
 
     On a GPU the compiler chooses the layout between layers itself: only the last one is given it.
     """
     cuda = cell.device == "cuda"
-    wanted = ["eager"] + ["graph"] * cuda + ["compile"] * compiled
+    compiling = {False: (), True: (COMPILE,), "default": (COMPILE_DEFAULT,)}[compiled]
     images = any(isinstance(module, nn.Conv2d) for module in model.modules())
     layouts = kernel.layouts if images else kernel.layouts[:1]
     return [
         Variant(mode, layout)
-        for mode in wanted
-        if mode in kernel.modes
-        for layout in (layouts[-1:] if cuda and mode == "compile" else layouts)
+        for mode in ("eager", *["graph"] * cuda, *compiling)
+        if (COMPILE if mode in compiling else mode) in kernel.modes
+        for layout in (layouts[-1:] if cuda and mode in compiling else layouts)
     ]
 
 
@@ -105,8 +108,9 @@ def prepare(
 
     Mode `eager` is a plain call. On CUDA, `graph` replays a captured plain call, and `compile`
     replays the captured compiled net: both sides read one static input, so no copy is in any time.
-    On the CPU, `compile` calls the compiled net. Whatever a first call does besides the work
-    happens here and never inside a timing.
+    On the CPU, `compile` calls the compiled net. `compile-default` is the same without the
+    compiler's search for fast kernels. Whatever a first call does besides the work happens here
+    and never inside a timing.
     """
     net, note = fold(copy.deepcopy(model).eval())
     memory = torch.channels_last if variant.layout == "nhwc" else torch.contiguous_format
@@ -118,11 +122,12 @@ def prepare(
     start = time.perf_counter()
     net = kernel.convert(net)
     run: Callable[[], Tensor] = lambda: net(x)  # noqa: E731 (rebound below)
-    if variant.mode == "compile":
+    if variant.mode in (COMPILE, COMPILE_DEFAULT):
         # Nets of one class share code objects, and dynamo gives up after a few specialisations of
         # one.
         torch.compiler.reset()
-        tune = "max-autotune-no-cudagraphs" if cell.device == "cuda" else "default"
+        search = cell.device == "cuda" and variant.mode == COMPILE
+        tune = "max-autotune-no-cudagraphs" if search else "default"
         net(x)  # searches that paths make at a first call are not for the compiler to trace
         compiled = torch.compile(net, mode=tune, dynamic=False)
         run = lambda: compiled(x)  # noqa: E731

@@ -108,9 +108,7 @@ class Trial:
 
     def legal(self, kernel: kernels.Kernel, model: nn.Module) -> list[Variant]:
         """The ways to run `model` on that path."""
-        asked = self.setting.config.compile
-        compiled = model is self.dense if asked == "dense" else asked
-        return variants(kernel, model, self.cell, compiled)
+        return variants(kernel, model, self.cell, self.setting.config.compile)
 
     def admit(
         self, model: nn.Module, kernel: kernels.Kernel, target: Target, legal: Sequence[Variant]

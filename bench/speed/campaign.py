@@ -38,6 +38,9 @@ class Part(Frozen):
     only: tuple[str, ...] = Field(
         ("*",), min_length=1, description="of their layers those with such names (conv3x3-*)"
     )
+    relu: bool = Field(
+        False, description="a ReLU after each convolution: cuDNN adds a bias only together with one"
+    )
     versions: dict[str, tuple[dict[str, Any], ...]] = Field(
         description="method -> its parameters: what prunes, without training"
     )
@@ -73,9 +76,15 @@ class Subject:
         """The unpruned subject, with weights that depend on its name alone."""
         with rng.forked("speed", self.name):
             if self.layer is not None:
-                return nn.Sequential(self.layer.build()).eval()
+                after = [nn.ReLU()] * self.relu
+                return nn.Sequential(self.layer.build(), *after).eval()
             channels, high, wide = self.shape
             return settled(models.build(self.name, (channels, high, wide), CLASSES), self.shape)
+
+    @property
+    def relu(self) -> bool:
+        """Whether it is a convolution followed by a ReLU."""
+        return self.part.relu and self.layer is not None and self.layer.window is not None
 
     @cached_property
     def versions(self) -> dict[str, partial[nn.Module]]:
@@ -101,7 +110,7 @@ class Subject:
         """A version, or `dense`, under the name that the protocol knows it by."""
         made = self.versions[label].args[0] if label != "dense" else None
         how = made and (type(made).__name__, made.version, made.model_dump_json())
-        said = f"{self.kind} {self.name} {self.shape} {how} settled"
+        said = f"{self.kind} {self.name} {self.shape} {how} settled{' relu' * self.relu}"
         return Target(label, 0, hashlib.sha256(said.encode()).hexdigest(), Path(label))
 
     def loader(self) -> Callable[[Path], nn.Module]:
