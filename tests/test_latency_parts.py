@@ -111,9 +111,18 @@ def test_each_rule_of_steadiness_has_its_reason(monkeypatch):
     crowded = state(), state(busy=20, own=8, clock=10)
     assert "1.20 cores" in complaint(*crowded, [], "cpu", 1)
     assert complaint(*crowded, [], "cuda", 1) == ""
-    faster = state(mhz=1000), state(mhz=1031)
-    assert "clock moved by 3.1 %" in complaint(*faster, [], "cuda", 1)
-    assert complaint(state(mhz=1000), state(mhz=1029), [], "cuda", 1) == ""
+    assert "dense: its times moved by 3.1 %" in complaint(*calm, [], "cuda", 1, [("dense", 0.031)])
+    assert complaint(*calm, [], "cuda", 1, [("dense", 0.029)]) == ""
+    assert complaint(*calm, [], "cpu", 1, [("dense", 0.031)]) == ""
+
+
+def test_a_drift_is_the_change_from_half_to_half_whatever_single_calls_take():
+    times = np.full((40, 3), 2.0)
+    assert statistics.drift(times) == 0
+    times[::7] = 9.0
+    assert statistics.drift(times) == 0
+    times[20:] *= 1.05
+    assert statistics.drift(times) == pytest.approx(0.05)
 
 
 def test_folding_keeps_the_function_the_zeros_and_no_norm():

@@ -52,7 +52,10 @@ def compete(sides: Sequence[Prepared], cell: Cell, timer: timing.Timer, seconds:
             (str(side), float(np.median(taken) / taken.min()))
             for side, taken in zip(sides, times, strict=True)
         ]
-        complaint = machine.complaint(before, after, spreads, cell.device, cell.threads)
+        drifts = [
+            (str(side), statistics.drift(taken)) for side, taken in zip(sides, times, strict=True)
+        ]
+        complaint = machine.complaint(before, after, spreads, cell.device, cell.threads, drifts)
         contest = Contest(times, (before, after), complaint)
         if not complaint:
             break

@@ -25,6 +25,13 @@ def summarise(times: Times) -> dict[str, float | int]:
     }
 
 
+def drift(times: Times) -> float:
+    """Relative change of the median between the first and the second half of the rounds."""
+    if (half := len(times) // 2) == 0:
+        return 0.0
+    return abs(float(np.median(times[half:]) / np.median(times[:half])) - 1)
+
+
 def speedup(dense: Times, candidate: Times, seed: int = 0) -> dict[str, float]:
     """How many times faster the candidate is: the ratio of paired medians and its 95 % interval.
 
