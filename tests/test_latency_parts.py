@@ -312,6 +312,16 @@ def test_cuda_graphs_pass_the_gate_and_dense_ties_with_itself(dtype):
     assert best["clock_mhz"] > 100
 
 
+def test_a_dead_net_has_nothing_that_could_be_checked():
+    net, cell = convnet(), Cell("cpu", "fp32", 2, 1)
+    x = torch.randn(2, *SHAPE)
+    with torch.inference_mode():
+        assert gate(net, cell, x).limit > 0
+        net[0].weight[:] = 0
+        with pytest.raises(WrongOutput, match="does not depend on its input"):
+            gate(net, cell, x)
+
+
 def test_every_cold_call_comes_after_a_flush_of_more_than_any_cache(monkeypatch):
     order, flush = [], extras.flush
 

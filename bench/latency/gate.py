@@ -16,6 +16,8 @@ from bench.latency.prepare import DTYPES, Cell, Prepared
 
 TOLERANCE = 1e-5
 LEAST, SLACK = 3e-3, 1.5
+DEAD = 1e-6
+"""Relative change of a net's output from one input to another that is none."""
 ROUNDING = 1e-3
 """What folding may change in fp32, in a net that makes much of small errors; mistakes do more."""
 
@@ -76,6 +78,8 @@ def gate(model: nn.Module, cell: Cell, x: Tensor, other: Tensor | None = None) -
         cases = tuple((given, net(given).clone()) for given in (other, x))
     if not all(bool(torch.isfinite(reference).all()) for _, reference in cases):
         raise WrongOutput("the net itself gives NaN or infinity on normal input", math.nan)
+    if distance(cases[0][1], cases[1][1]) <= DEAD:
+        raise WrongOutput("its output does not depend on its input: there is nothing to check", 0)
     dtype, least = DTYPES[cell.dtype], TOLERANCE if cell.dtype == "fp32" else LEAST
     folded, _ = fold(net)
     with machine.exact():

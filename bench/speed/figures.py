@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-WIDTH = 2 * style.COLUMN
-
 
 def draw(folder: Path, to: Path | None = None) -> list[Path]:
     """Write `figures/{crossover,theory}.{pdf,png}` of `to`; folders as in `table.write`."""
@@ -28,26 +26,41 @@ def crossover(table: pd.DataFrame, out: Path) -> list[Path]:
     A hollow mark at the left edge: never, in what was measured; a full one at the right: always.
     """
     found = crossovers(table)
-    groups = list(found.groupby(SETTING, sort=True))
-    if not groups:
+    if found.empty:
         return style.message("No path for zeros was measured on a layer.", out, "crossover")
     order = list(dict.fromkeys(table.loc[table["dataset"] == "layers", "arch"]))
-    looks = style.looks(sorted(found["path"].unique()))
-    least, most = table["asked"].min(), table.loc[table["asked"] < 1, "asked"].max()
+    found = found.assign(way=ways(found))
+    looks = style.looks(sorted(found["way"].unique()))
+    asked = sorted(table.loc[table["asked"] < 1, "asked"].unique())
+    least, most = asked[0], asked[-1]
+    columns = min(2, len(groups := list(found.groupby(SETTING, sort=True))))
+    rows = -(-len(groups) // columns)
     with style.style():
-        made = style.figure(WIDTH, 0.9 + (0.6 + 0.105 * len(order)) * -(-len(groups) // 2))
-        grid = made.subplots(-(-len(groups) // 2), 2, squeeze=False, sharey=True)
+        made = style.figure(columns * style.COLUMN, 0.9 + (0.6 + 0.105 * len(order)) * rows)
+        grid = made.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in list(grid.flat)[len(groups) :]:
             axes.remove()
         for axes, (key, part) in zip(grid.flat, groups, strict=False):
-            for path, own in part.groupby("path", sort=True):
-                _marks(axes, own, order, looks[str(path)], str(path), (least / 1.5, most * 1.5))
+            for way, own in part.groupby("way", sort=True):
+                _marks(axes, own, order, looks[str(way)], str(way), (least / 1.5, most * 1.5))
             axes.set_title(setting(key), loc="left")
             axes.set(xscale="log", xlim=(least / 1.8, most * 1.8), ylim=(len(order) - 0.5, -0.5))
+            axes.set_xticks(asked, [f"{density:g}" for density in asked], fontsize=6)
+            axes.set_xticks([], minor=True)
             axes.set_yticks(range(len(order)), order, fontsize=5)
             axes.set_xlabel("density below which it pays")
         style.legend(made, list(grid.flat)[: len(groups)])
         return style.save(made, out, "crossover")
+
+
+def ways(found: pd.DataFrame) -> list[str]:
+    """The path of each row, and the version where that path runs several: `csr, 2:4`."""
+    several = found.groupby("path")["version"].nunique() > 1
+    short = found["version"].str.extract(r"pattern=([^,)]+)", expand=False).fillna(found["version"])
+    return [
+        f"{path}, {version}" if several[path] else path
+        for path, version in zip(found["path"], short, strict=True)
+    ]
 
 
 def _marks(
