@@ -54,7 +54,7 @@ LAYERS = {
 
 def pruned(name, tile="16x16", density=0.3):
     torch.manual_seed(0)
-    make, size = LAYERS[name]
+    make, size = (LAYERS | WIDE)[name]
     net, shape = nn.Sequential(make()).eval(), size[1:]
     scores = uniform(net, torch.Generator().manual_seed(0))
     made, _ = prune(net, scores, density, pattern=f"tile:{tile}", uneven="dense", shape=shape)
@@ -135,8 +135,77 @@ def test_a_dense_layer_stays_and_wrong_inputs_are_errors(interpreter):
     made = implicit_gemm.Tiles(pruned("3x3")[0])
     with pytest.raises(TypeError, match="bfloat16"):
         made(torch.randn(1, 32, 5, 5).bfloat16())
-    with pytest.raises(ValueError, match="cannot be added"):
-        made(torch.randn(1, 32, 5, 5), torch.randn(1, 64, 1, 1))
+    with pytest.raises(ValueError, match="32 channels are expected, not 16"):
+        made(torch.randn(1, 16, 5, 5))
+
+
+@pytest.mark.parametrize("name", ["3x3", "linear"])
+def test_what_is_added_may_have_any_shape_that_torch_takes(name, interpreter):
+    layer, x = pruned(name)
+    made = implicit_gemm.Tiles(layer)
+    made.low = 0.0
+    with torch.inference_mode():
+        wanted = layer(x)
+        whole = tuple(wanted.shape)
+        for shape in (whole, whole[-1:], (1, *whole[1:]), (1,) * len(whole), (), (3, *whole)):
+            for add in (torch.randn(shape), torch.randn(shape).double()):
+                found, right = made(x, add), (wanted + add).relu()
+                assert (found.shape, found.dtype) == (right.shape, right.dtype)
+                assert distance(found, right) < 1e-6
+
+
+def test_what_is_no_number_stays_none(interpreter):
+    layer, x = pruned("3x3")
+    x[0, :, 3, 4] = torch.nan
+    made = implicit_gemm.Tiles(layer)
+    with torch.inference_mode():
+        for low in (-torch.inf, 0.0):
+            made.low = low
+            found = made(x).isnan()
+            assert 0 < found.sum() < found.numel()
+            assert not (found & ~layer(x).isnan()).any()
+
+
+def test_no_tokens_give_no_tokens(interpreter):
+    made = implicit_gemm.Tiles(pruned("linear")[0])
+    assert made(torch.randn(0, 5, 64)).shape == (0, 5, 32)
+
+
+@pytest.mark.parametrize(
+    ("down", "right", "able"), [(127, 0, 1), (128, 0, 0), (0, 255, 1), (0, 256, 0)]
+)
+def test_a_kernel_that_reaches_too_far_for_a_tiles_place_is_refused(down, right, able, interpreter):
+    taps = (1 + (down > 0), 1 + (right > 0))
+    layer = nn.Conv2d(16, 16, taps, dilation=(max(1, down), max(1, right)))
+    layer.weight.data[:, :, 0, 0] = 0
+    assert (implicit_gemm.refusal(layer) == "") == able
+    if able:
+        x = torch.randn(1, 16, down + 2, right + 2)
+        with torch.inference_mode():
+            assert distance(implicit_gemm.Tiles(layer)(x), layer(x)) < 1e-6
+
+
+WIDE = {
+    "3x3, stride 2, 64 to 256": (
+        lambda: nn.Conv2d(64, 256, 3, stride=2, padding=1),
+        (1, 64, 9, 8),
+    ),
+    "linear, 128 to 256": (lambda: nn.Linear(128, 256), (5, 128)),
+}
+
+
+@pytest.mark.parametrize("program", implicit_gemm.PROGRAMS)
+@pytest.mark.parametrize("tile", ["128x64", "64x64", "64x32", "16x64", "32x16"])
+@pytest.mark.parametrize("name", WIDE)
+def test_tiles_and_programs_of_every_size_compute_the_same(
+    name, tile, program, interpreter, monkeypatch
+):
+    monkeypatch.setattr(implicit_gemm, "PROGRAMS", (program,))
+    layer, x = pruned(name, tile, density=0.25)
+    with torch.inference_mode():
+        made = implicit_gemm.Tiles(layer)
+        assert f"{made.tiles.shape[2]}x{made.tiles.shape[1]}" == tile
+        assert distance(made(x), layer(x)) < 1e-6
 
 
 def test_sums_and_relus_of_a_residual_net_are_taken_along(interpreter):
@@ -198,10 +267,13 @@ def test_on_hopper_it_is_tensor_cores_fed_by_wide_loads_without_spills(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    ("name", "tile"),
+    [*((name, "16x16") for name in LAYERS), *((n, t) for n in WIDE for t in ("128x64", "64x64"))],
+)
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_on_a_gpu_it_passes_the_gate_on_each_layer(name, dtype):
-    layer, x = pruned(name)
+def test_on_a_gpu_it_passes_the_gate_on_each_layer(name, tile, dtype):
+    layer, x = pruned(name, tile)
     layer, kernel = layer.cuda(), kernels.load("implicit_gemm")
     for batch, mode in ((1, "eager"), (33, "graph")):
         x = torch.randn(batch, *x.shape[1:], device="cuda")

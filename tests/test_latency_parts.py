@@ -111,18 +111,23 @@ def test_each_rule_of_steadiness_has_its_reason(monkeypatch):
     crowded = state(), state(busy=20, own=8, clock=10)
     assert "1.20 cores" in complaint(*crowded, [], "cpu", 1)
     assert complaint(*crowded, [], "cuda", 1) == ""
-    assert "dense: its times moved by 3.1 %" in complaint(*calm, [], "cuda", 1, [("dense", 0.031)])
+    assert "dense: against the first, it moved by 3.1 %" in complaint(
+        *calm, [], "cuda", 1, [("dense", 0.031)]
+    )
     assert complaint(*calm, [], "cuda", 1, [("dense", 0.029)]) == ""
     assert complaint(*calm, [], "cpu", 1, [("dense", 0.031)]) == ""
 
 
-def test_a_drift_is_the_change_from_half_to_half_whatever_single_calls_take():
-    times = np.full((40, 3), 2.0)
-    assert statistics.drift(times) == 0
+def test_a_drift_is_the_change_of_the_pair_from_half_to_half_whatever_single_calls_take():
+    times, other = np.full((40, 3), 2.0), np.full((40, 1), 5.0)
+    assert statistics.drift(times, other) == 0
     times[::7] = 9.0
-    assert statistics.drift(times) == 0
+    assert statistics.drift(times, other) == 0
     times[20:] *= 1.05
-    assert statistics.drift(times) == pytest.approx(0.05)
+    assert statistics.drift(times, other) == pytest.approx(0.05)
+    assert statistics.drift(times[15:25], other[15:25]) == 0
+    other[20:] *= 1.05  # what hits both is no drift of the pair
+    assert statistics.drift(times, other) == pytest.approx(0)
 
 
 def test_folding_keeps_the_function_the_zeros_and_no_norm():
@@ -318,7 +323,7 @@ def test_a_dead_net_has_nothing_that_could_be_checked():
     with torch.inference_mode():
         assert gate(net, cell, x).limit > 0
         net[0].weight[:] = 0
-        with pytest.raises(WrongOutput, match="does not depend on its input"):
+        with pytest.raises(WrongOutput, match="the net is dead: 50 % of its layers"):
             gate(net, cell, x)
 
 

@@ -7,11 +7,9 @@ and does not pipeline: see `bsr_tuned`.
 
 from __future__ import annotations
 
-from bench.products import blocks, lowering, pointwise
+from bench.products import blocks, pointwise
 
 DTYPES = {"cpu": ("fp32",), "cuda": ("fp16", "bf16")}
 MODES = ("eager", "graph")  # torch.compile takes no sparse layouts
 LAYOUTS = ("nhwc",)
-supports, convert = lowering.by_layer(
-    blocks.refusal, lambda layer: pointwise.Pointwise(layer, blocks.Blocks(layer))
-)
+supports, convert = pointwise.by_layer(blocks.refusal, blocks.Blocks)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import torch
 
 from bench.kernels import KernelError
-from bench.products import blocks, lowering, pointwise
+from bench.products import blocks, pointwise
 
 DTYPES = {"cuda": ("bf16",)}
 MODES = ("eager", "graph")
 LAYOUTS = ("nhwc",)
-supports, convert = lowering.by_layer(
-    blocks.refusal, lambda layer: pointwise.Pointwise(layer, blocks.Blocks(layer, known))
-)
+supports, convert = pointwise.by_layer(blocks.refusal, lambda layer: blocks.Blocks(layer, known))
 
 
 def known(product: blocks.Blocks, tokens: int) -> blocks.Parameters:

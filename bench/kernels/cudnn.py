@@ -7,20 +7,22 @@ nets.
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
-from bench.products import after, cudnn, lowering
+from bench.products import after, compiled, cudnn, direct, lowering
 
 DTYPES = {"cuda": ("fp32", "tf32", "fp16", "bf16")}
 LAYOUTS = ("nhwc",)
 ZEROS = False
 BASELINE = True
-supports, by_layer = lowering.by_layer(cudnn.refusal, cudnn.Convolution)
+supports, convert = cudnn.supports, cudnn.convert
 
 
-def convert(model: nn.Module) -> nn.Module:
-    """`model` with every supported layer replaced, and what follows it taken along."""
-    return after.taken(by_layer(model), cudnn.Convolution)
+def version() -> str:
+    """Of cuDNN, and a digest of the code."""
+    own = compiled.digest(after, cudnn, direct, lowering)
+    return f"cudnn {torch.backends.cudnn.version()} {own}"
 
 
 def applies(model: nn.Module, dense: nn.Module) -> tuple[bool, str]:

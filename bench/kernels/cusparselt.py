@@ -9,13 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.products import lowering, pointwise, two_four
+from bench.products import pointwise, two_four
 
 DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
-supports, convert = lowering.by_layer(
-    lambda layer: two_four.refusal(layer, 16, 16),
-    lambda layer: pointwise.Pointwise(layer, Searched(layer)),
+supports, convert = pointwise.by_layer(
+    lambda layer: two_four.refusal(layer, 16, 16), lambda layer: Searched(layer)
 )
 
 

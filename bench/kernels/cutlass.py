@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench.products import lowering, pointwise, two_four
+from bench.products import pointwise, two_four
 
 DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
@@ -23,9 +23,7 @@ def refusal(layer: nn.Module) -> str:
     return two_four.refusal(layer, 32, 64)
 
 
-supports, convert = lowering.by_layer(
-    refusal, lambda layer: pointwise.Pointwise(layer, Compressed(layer))
-)
+supports, convert = pointwise.by_layer(refusal, lambda layer: Compressed(layer))
 
 
 class Compressed(two_four.TwoFour):

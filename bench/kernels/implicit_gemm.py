@@ -7,12 +7,12 @@ shortcut, a ReLU) is done before its result is stored (`bench.products.after`).
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from torch import nn
 
-from bench.kernels import cudnn
-from bench.products import after, compiled, implicit_gemm, lowering
-from bench.products import cudnn as dense
+from bench import env
+from bench.products import after, blocks, compiled, cudnn, implicit_gemm, lowering
 
 DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
@@ -31,14 +31,13 @@ supports, by_layer = lowering.by_layer(refusal, implicit_gemm.Tiles)
 def convert(model: nn.Module) -> nn.Module:
     """`model` with every supported layer replaced, and what follows it taken along.
 
-    The dense convolutions that stay are those of the path `cudnn`.
+    Convolutions that stay dense are cuDNN's.
     """
-    made = by_layer(model)
-    if not any(isinstance(module, implicit_gemm.Tiles) for module in made.modules()):
-        return made
-    return cudnn.convert(after.taken(made, implicit_gemm.Tiles))
+    return cudnn.beside(by_layer(model), implicit_gemm.Tiles)
 
 
 def version() -> str:
     """A digest of the code: what was measured with other code is not taken for today's."""
-    return f"implicit_gemm {compiled.digest(after, dense, implicit_gemm)}"
+    kernel = Path(implicit_gemm.__file__).with_name("implicit_gemm_kernel.py")
+    own = compiled.digest(after, blocks, cudnn, implicit_gemm, lowering, kernel)
+    return f"implicit_gemm {own} triton {env.installed('triton')}"

@@ -53,7 +53,8 @@ def compete(sides: Sequence[Prepared], cell: Cell, timer: timing.Timer, seconds:
             for side, taken in zip(sides, times, strict=True)
         ]
         drifts = [
-            (str(side), statistics.drift(taken)) for side, taken in zip(sides, times, strict=True)
+            (str(side), statistics.drift(taken, times[0]))
+            for side, taken in zip(sides, times, strict=True)
         ]
         complaint = machine.complaint(before, after, spreads, cell.device, cell.threads, drifts)
         contest = Contest(times, (before, after), complaint)

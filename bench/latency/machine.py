@@ -86,7 +86,7 @@ def complaint(
     """Why the measurement between two states is unsteady; empty if it is steady.
 
     Of a GPU at its power limit the clock jumps by 10 % and more from one reading to the next (seen
-    on an H200), so two readings say little: they are recorded, and the times are judged.
+    on an H200), so two readings say little: the last is recorded, and the paired times are judged.
 
     Args:
         before: the state before the first timed call.
@@ -94,7 +94,7 @@ def complaint(
         medians: each side's name and the median / minimum of its times.
         device: cpu or cuda.
         threads: of our calls.
-        drifts: each side's name and the relative change of its times between the halves.
+        drifts: each side's name and how far its paired ratio moved between the halves.
     """
     reasons = [
         f"{side}: median is {ratio:.2f} x minimum" for side, ratio in medians if ratio > SPREAD
@@ -107,7 +107,7 @@ def complaint(
             )
     else:
         reasons += [
-            f"{side}: its times moved by {100 * drift:.1f} % between the halves"
+            f"{side}: against the first, it moved by {100 * drift:.1f} % between the halves"
             for side, drift in drifts
             if drift > DRIFT
         ]

@@ -11,6 +11,9 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 
+DRIFT_ROUNDS = 20
+
+
 def summarise(times: Times) -> dict[str, float | int]:
     """Count, median, percentiles and minimum over all calls, under the table's column names."""
     p5, p25, median, p75, p95 = np.percentile(times, [5, 25, 50, 75, 95])
@@ -25,11 +28,15 @@ def summarise(times: Times) -> dict[str, float | int]:
     }
 
 
-def drift(times: Times) -> float:
-    """Relative change of the median between the first and the second half of the rounds."""
-    if (half := len(times) // 2) == 0:
+def drift(side: Times, other: Times) -> float:
+    """Relative change, from the first to the second half of the rounds, of the paired ratio.
+
+    0 for fewer rounds than say anything about it: their spread is in the interval.
+    """
+    if len(side) < DRIFT_ROUNDS:
         return 0.0
-    return abs(float(np.median(times[half:]) / np.median(times[:half])) - 1)
+    ratio, half = np.median(side, axis=1) / np.median(other, axis=1), len(side) // 2
+    return abs(float(np.median(ratio[half:]) / np.median(ratio[:half])) - 1)
 
 
 def speedup(dense: Times, candidate: Times, seed: int = 0) -> dict[str, float]:

@@ -27,18 +27,22 @@ BOUNDS = {
 NOTHING = (nn.Identity, nn.Dropout)
 
 
-def taken(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
+Kind = type[nn.Module] | tuple[type[nn.Module], ...]
+
+
+def taken(model: nn.Module, kind: Kind, whole: tuple[type[nn.Module], ...] = ()) -> nn.Module:
     """`model` with the sums and ReLUs that directly follow layers of `kind` done by those.
 
     `model` is in eval mode. Only where nothing else reads what comes between. Of a net whose
-    control flow cannot be traced the plain sequences are seen to, in place.
+    control flow cannot be traced the plain sequences are seen to, in place. `whole`: modules that
+    cannot be traced themselves.
     """
     if isinstance(model, kind) or not any(isinstance(m, kind) for m in model.modules()):
         return model
     traced = model
     if not isinstance(traced, fx.GraphModule):
         try:
-            traced = fx.GraphModule(model, Tracer(kind).trace(model))
+            traced = fx.GraphModule(model, Tracer(kind, whole).trace(model))
         except Exception:  # tracing runs the model's own code, which may raise anything
             for chain in chains(model):
                 _chain(chain, kind)
@@ -53,15 +57,15 @@ def taken(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
 
 
 class Tracer(fx.Tracer):
-    """Sees layers of `kind` whole."""
+    """Sees layers of `kind` whole, and those in `whole`."""
 
-    def __init__(self, kind: type[nn.Module]) -> None:
+    def __init__(self, kind: Kind, whole: tuple[type[nn.Module], ...]) -> None:
         super().__init__()
-        self.kind = kind
+        self.whole = (*(kind if isinstance(kind, tuple) else (kind,)), *whole)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether to leave `m` whole."""
-        return isinstance(m, self.kind) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, self.whole) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _skip(model: fx.GraphModule) -> None:
@@ -72,7 +76,7 @@ def _skip(model: fx.GraphModule) -> None:
             model.graph.erase_node(node)
 
 
-def _chain(chain: nn.Sequential, kind: type[nn.Module]) -> None:
+def _chain(chain: nn.Sequential, kind: Kind) -> None:
     """Let the layers of a sequence bound what they give."""
     live = [at for at, module in enumerate(chain) if type(module) not in NOTHING]
     for at, then in pairwise(live):
@@ -82,7 +86,7 @@ def _chain(chain: nn.Sequential, kind: type[nn.Module]) -> None:
             chain[then] = nn.Identity()
 
 
-def _sum(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
+def _sum(model: fx.GraphModule, node: fx.Node, kind: Kind) -> bool:
     """Let the later of two added results take the other along, if it comes from such a layer."""
     if node.target not in SUMS or len(node.args) != 2 or node.kwargs:
         return False
@@ -92,7 +96,7 @@ def _sum(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
     order = list(model.graph.nodes)
     for made, other in ((first, second), (second, first)):
         layer = _layer(model, made, kind)
-        if layer is None or not layer.adds or len(made.args) != 1 or made.kwargs:
+        if layer is None or not layer.adds or not free(layer) or len(made.args) != 1 or made.kwargs:
             continue
         if _writes(model, node) and made is not first:
             continue  # others may read the tensor that it writes
@@ -109,7 +113,7 @@ def _sum(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
     return False
 
 
-def _bound(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> bool:
+def _bound(model: fx.GraphModule, node: fx.Node, kind: Kind) -> bool:
     """Let a layer bound what it gives, if nothing but this ReLU reads it."""
     bounds = BOUNDS.get(_what(model, node))
     if bounds is None or not node.args or not isinstance(node.args[0], fx.Node):
@@ -133,7 +137,7 @@ def _what(model: fx.GraphModule, node: fx.Node) -> object:
     return type(model.get_submodule(str(node.target))) if node.op == "call_module" else node.target
 
 
-def _layer(model: fx.GraphModule, node: fx.Node, kind: type[nn.Module]) -> nn.Module | None:
+def _layer(model: fx.GraphModule, node: fx.Node, kind: Kind) -> nn.Module | None:
     """The layer of `kind` that a node runs, if it runs there only and one node reads its result."""
     if node.op != "call_module" or len(node.users) != 1:
         return None
@@ -149,4 +153,5 @@ def _writes(model: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return name.endswith("_") or node.target is operator.iadd or bool(node.kwargs.get("inplace"))
+    named = node.kwargs.get("inplace") or "out" in node.kwargs
+    return name.endswith("_") or node.target is operator.iadd or bool(named)

@@ -63,9 +63,9 @@ def library(source: Path) -> ctypes.CDLL:
         raise CompilerError(f"what {Path(found).name} made cannot be loaded: {error}") from None
 
 
-def digest(*modules: ModuleType) -> str:
-    """Of Python modules and the C++ files beside them."""
-    files = [Path(str(module.__file__)) for module in modules]
+def digest(*modules: ModuleType | Path) -> str:
+    """Of Python modules, or their files, and the C++ files beside them."""
+    files = [m if isinstance(m, Path) else Path(str(m.__file__)) for m in modules]
     files += [own for file in files if (own := file.with_suffix(".cpp")).exists()]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bench.products import lowering
+from bench.products import after, lowering
 from bench.products.direct import geometry
 
 RELU = (0.0, math.inf)
@@ -47,9 +47,28 @@ class Convolution(nn.Module):
             if add is None:
                 return torch.cudnn_convolution_relu(input, self.weight, bias, *how)
             shape = (len(input), g.outputs, *g.places(*input.shape[2:]))
-            if add.shape == shape:
+            if add.shape == shape and add.dtype == input.dtype:
                 return torch.cudnn_convolution_add_relu(input, self.weight, add, 1.0, bias, *how)
         made = self.layer(input)
         made = made if add is None else made + add
         bounded = (self.low, self.high) != (-math.inf, math.inf)
         return made.clamp(self.low, self.high) if bounded else made
+
+
+supports, by_layer = lowering.by_layer(refusal, Convolution)
+
+
+def convert(model: nn.Module) -> nn.Module:
+    """`model` with every supported layer replaced, and what follows it taken along."""
+    return after.taken(by_layer(model), Convolution)
+
+
+def beside(model: nn.Module, product: type[nn.Module]) -> nn.Module:
+    """A net in which a path made some layers a `product`: cuDNN does the convolutions that stay.
+
+    Products that can take along what follows them (`bench.products.after`) do.
+    """
+    if not any(isinstance(module, product) for module in model.modules()):
+        return model
+    kinds = (Convolution, product) if hasattr(product, "adds") else (Convolution,)
+    return after.taken(by_layer(model), kinds, (product,))

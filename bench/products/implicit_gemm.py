@@ -28,6 +28,8 @@ ROWS, COLUMNS = (128, 64, 32, 16), (64, 32, 16)
 """Sides of tiles that the kernel takes: outputs, input channels at a tap."""
 PROGRAMS = ((64, 4, 3), (64, 4, 5), (128, 4, 3), (128, 4, 5), (128, 4, 7))
 """What is searched: places, warps, Triton's stages (half of them load tiles, half their places)."""
+LIMITS = 2**7, 2**8, 2**16
+"""What a tile's place has room for: rows and columns of taps, blocks of inputs."""
 LARGEST = 2**31
 """Elements of a tensor that 32-bit offsets reach."""
 CALLS, TRIALS = 10, 5
@@ -41,9 +43,21 @@ def refusal(layer: nn.Module) -> str:
         return reason
     if getattr(layer, "groups", 1) != 1:
         return "a grouped convolution is not implemented"
-    if sides(taps_last(layer)) is None:
+    weight = taps_last(layer)
+    if (found := sides(weight)) is None:
         return "its zeros are not in tiles (of 16 to 128 outputs by 16 to 64 inputs at a tap)"
+    size = (*reach(layer), weight.shape[2] // found[1])
+    if any(own > most for own, most in zip(size, LIMITS, strict=True)):
+        return f"its kernel reaches over {size[0]} x {size[1]} places, or it has too many inputs"
     return ""
+
+
+def reach(layer: nn.Module) -> tuple[int, int]:
+    """Rows and columns of the input between a kernel's first and last tap, both included."""
+    if not isinstance(layer, nn.Conv2d):
+        return 1, 1
+    high, wide = (d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+    return high, wide
 
 
 def taps_last(layer: nn.Module) -> Tensor:
@@ -94,14 +108,13 @@ class Tiles(nn.Module):
             raise ValueError("the layer's zeros are not in tiles")
         rows, columns = found
         outputs, taps, inputs = weight.shape
-        self.linear = isinstance(layer, nn.Linear)
+        self.linear, self.inputs = isinstance(layer, nn.Linear), inputs
         self.window = [1, 1, 1, 1, 0, 0]  # reach, stride, padding; each (high, wide)
         across, dilation = 1, [1, 1]
         if isinstance(layer, nn.Conv2d):
             assert not isinstance(layer.padding, str)
             dilation, across = list(layer.dilation), layer.kernel_size[1]
-            reach = [d * (k - 1) + 1 for d, k in zip(dilation, layer.kernel_size, strict=True)]
-            self.window = [*reach, *layer.stride, *layer.padding]
+            self.window = [*reach(layer), *layer.stride, *layer.padding]
         kept = held(weight, rows, columns)
         _, tap, block = (part.to(torch.int32) for part in kept.nonzero(as_tuple=True))
         cut = weight.reshape(outputs // rows, rows, taps, inputs // columns, columns)
@@ -116,20 +129,33 @@ class Tiles(nn.Module):
         own = weight.new_zeros(outputs) if bias is None else bias.detach()
         self.register_buffer("bias", own.float())
 
+    @property
+    def weight(self) -> Tensor:
+        """What is left of it: some nets ask for its dtype."""
+        return self.tiles
+
     def forward(self, input: Tensor, add: Tensor | None = None) -> Tensor:
         """As the layer, plus `add`, within the bounds."""
         if self.linear:
-            own = None if add is None else add.reshape(1, 1, -1, add.shape[-1])
-            found = self._product(input.reshape(1, 1, -1, input.shape[-1]), own)
-            return found.view(*input.shape[:-1], -1)
-        own = None if add is None else add.permute(0, 2, 3, 1)
-        return self._product(input.permute(0, 2, 3, 1), own).permute(0, 3, 1, 2)
-
-    def _product(self, maps: Tensor, add: Tensor | None) -> Tensor:
-        return product(
-            maps, self.tiles, self.places, self.ends, self.bias, add,
-            self.window, self.low, self.high,
-        )  # fmt: skip
+            maps = input.reshape(1, 1, math.prod(input.shape[:-1]), input.shape[-1])
+        else:
+            maps = input.permute(0, 2, 3, 1)
+        if maps.shape[-1] != self.inputs:
+            raise ValueError(f"{self.inputs} channels are expected, not {maps.shape[-1]}")
+        sizes = _places(maps.shape, self.window)
+        shape = (len(maps), *sizes, len(self.bias))
+        given = (*input.shape[:-1], shape[-1]) if self.linear else (shape[0], shape[-1], *sizes)
+        # what is not of the result's shape is added by torch
+        apart = add is not None and (tuple(add.shape) != given or add.dtype != input.dtype)
+        own = None
+        if add is not None and not apart:
+            own = add.reshape(shape) if self.linear else add.permute(0, 2, 3, 1)
+        low, high = (-math.inf, math.inf) if apart else (self.low, self.high)
+        found = product(
+            maps, self.tiles, self.places, self.ends, self.bias, own, self.window, low, high
+        )
+        found = found.view(given) if self.linear else found.permute(0, 3, 1, 2)
+        return (found + add).clamp(self.low, self.high) if apart and add is not None else found
 
 
 @torch.library.custom_op("pruning_benchmark::implicit_gemm", mutates_args=())
@@ -149,12 +175,10 @@ def product(
     The other arguments are what `Tiles` holds.
     """
     x = x.contiguous()
-    y = _result(x, bias, window)
-    if add is not None and (add.shape != y.shape or add.dtype != y.dtype):
-        raise ValueError(f"{tuple(add.shape)} cannot be added to {tuple(y.shape)} here")
+    y = x.new_empty(len(x), *_places(x.shape, window), len(bias))
     if x.dtype != tiles.dtype:
         raise TypeError(f"the input is {x.dtype}, the weights are {tiles.dtype}")
-    if max(x.numel(), y.numel()) >= LARGEST:
+    if max(x.numel(), y.numel(), tiles.numel()) >= LARGEST:
         raise ValueError(f"maps of {tuple(x.shape)} are too large for 32-bit offsets")
     if y.numel():
         add = None if add is None else add.contiguous()
@@ -164,19 +188,20 @@ def product(
 
 @product.register_fake
 def _(x, tiles, places, ends, bias, add, window, low, high):  # type: ignore[no-untyped-def]
-    return _result(x, bias, window)
+    return x.new_empty(len(x), *_places(x.shape, window), len(bias))
 
 
-def _result(x: Tensor, bias: Tensor, window: list[int]) -> Tensor:
-    sizes = [
+def _places(shape: tuple[int, ...], window: list[int]) -> tuple[int, int]:
+    """Rows and columns of the result for maps of `shape`, (N, high, wide, C)."""
+    high, wide = (
         (size + 2 * pad - reach) // step + 1
         for size, reach, step, pad in zip(
-            x.shape[1:3], window[:2], window[2:4], window[4:], strict=True
+            shape[1:3], window[:2], window[2:4], window[4:], strict=True
         )
-    ]
-    if min(sizes) < 1:
-        raise ValueError(f"maps of {x.shape[1]} x {x.shape[2]} are smaller than the kernel")
-    return x.new_empty(x.shape[0], *sizes, bias.shape[0])
+    )
+    if high < (shape[1] > 0) or wide < (shape[2] > 0):
+        raise ValueError(f"maps of {shape[1]} x {shape[2]} are smaller than the kernel")
+    return high, wide
 
 
 def _launch(
@@ -206,7 +231,8 @@ def _launch(
             PADDED=any(window[4:]), ADDS=add is not None, num_warps=warps, num_stages=ahead,
         )  # fmt: skip
 
-    run(_program(run, x, y, tiles, window, add is not None))
+    with torch.cuda.device_of(x):  # Triton launches on the current one
+        run(_program(run, x, y, tiles, window, add is not None))
 
 
 def _program(
@@ -224,6 +250,8 @@ def _program(
     if key not in _best:
         times = {program: _time(run, program) for program in PROGRAMS}
         _best[key] = min(times, key=lambda program: times[program])
+        if times[_best[key]] == math.inf:
+            raise RuntimeError(f"no program for tiles of {tuple(tiles.shape[1:])} fits this GPU")
     return _best[key]
 
 

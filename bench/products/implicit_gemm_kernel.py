@@ -8,9 +8,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-TAP = 8
-"""Bits of a tap's row and column in the place of a tile, as `(row << 8 | column) << 16 | block`."""
-
 
 @triton.jit(
     do_not_specialize=[
@@ -48,7 +45,8 @@ def convolve(
     """One program: PLACES of the output by ROWS of its channels.
 
     x: (N, height, width, channels); y, add: (count, outputs), `count` places of all images; tiles:
-    (kept, COLUMNS, ROWS), ordered by their rows, which end at `ends`; places: see `TAP`.
+    (kept, COLUMNS, ROWS), ordered by their rows, which end at `ends`; places: of each tile its tap
+    and inputs, as `tap's row << 24 | tap's column << 16 | block of COLUMNS inputs`.
     """
     strips = outputs // ROWS
     # neighbours share their input, which stays in the second cache
@@ -82,5 +80,7 @@ def convolve(
     target = known[:, None] * outputs + strip * ROWS + row[None, :]
     if ADDS:
         sums += tl.load(add + target).to(tl.float32)
-    sums = tl.minimum(tl.maximum(sums, low), high)
+    # as torch bounds: what is no number stays none
+    sums = tl.maximum(sums, low, propagate_nan=tl.PropagateNan.ALL)
+    sums = tl.minimum(sums, high, propagate_nan=tl.PropagateNan.ALL)
     tl.store(y + target, sums.to(y.dtype.element_ty), mask=inside[:, None])

@@ -6,9 +6,13 @@ product is a module that maps tokens (P, K) to (P, outputs), bias included.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.products import cudnn, lowering
 from bench.products.lowering import plain, unsuited
 from bench.surgery.layers import matrix
 
@@ -52,3 +56,21 @@ class Pointwise(nn.Module):
         places = x[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
         found = self.product(places.reshape(-1, places.shape[-1]))
         return found.view(*places.shape[:-1], -1).permute(0, 3, 1, 2)
+
+
+def by_layer(
+    refusal: Callable[[nn.Module], str], product: Callable[[nn.Module], nn.Module]
+) -> tuple[lowering.Supports, Callable[[nn.Module], nn.Module]]:
+    """`supports` and `convert` of a path with such a `product`, as `lowering.by_layer`.
+
+    On a GPU the convolutions that stay dense are cuDNN's, with what follows them.
+    """
+    supports, replaced = lowering.by_layer(refusal, lambda layer: Pointwise(layer, product(layer)))
+
+    def convert(model: nn.Module) -> nn.Module:
+        """`model` with every supported layer replaced, in place."""
+        on_gpu = any(tensor.is_cuda for tensor in chain(model.parameters(), model.buffers()))
+        made = replaced(model)
+        return cudnn.beside(made, Pointwise) if on_gpu else made
+
+    return supports, convert

@@ -20,7 +20,7 @@ from bench.latency.trial import Target
 from bench.method import Density, make
 from bench.spec import Frozen, slug
 from bench.speed.shapes import LayerShape, shapes
-from bench.speed.still import left_by, settled
+from bench.speed.still import BRANCH, left_by, settled
 from bench.suite import ConfigError, load_yaml, parse
 
 FOLDER = Path(__file__).parents[1] / "config" / "speed"
@@ -59,13 +59,17 @@ class Campaign(Frozen):
 
 @dataclass(frozen=True)
 class Subject:
-    """A net or a layer: what is pruned and timed. `shape`: of one input."""
+    """A net or a layer: what is pruned and timed.
+
+    `shape`: of one input; `relu`: whether one follows the layer.
+    """
 
     kind: str
     name: str
     shape: tuple[int, ...]
     part: Part
     layer: LayerShape | None = None
+    relu: bool = False
 
     @property
     def file(self) -> str:
@@ -80,11 +84,6 @@ class Subject:
                 return nn.Sequential(self.layer.build(), *after).eval()
             channels, high, wide = self.shape
             return settled(models.build(self.name, (channels, high, wide), CLASSES), self.shape)
-
-    @property
-    def relu(self) -> bool:
-        """Whether it is a convolution followed by a ReLU."""
-        return self.part.relu and self.layer is not None and self.layer.window is not None
 
     @cached_property
     def versions(self) -> dict[str, partial[nn.Module]]:
@@ -110,7 +109,9 @@ class Subject:
         """A version, or `dense`, under the name that the protocol knows it by."""
         made = self.versions[label].args[0] if label != "dense" else None
         how = made and (type(made).__name__, made.version, made.model_dump_json())
-        said = f"{self.kind} {self.name} {self.shape} {how} settled{' relu' * self.relu}"
+        said = (
+            f"{self.kind} {self.name} {self.shape} {how} settled at {BRANCH}{' relu' * self.relu}"
+        )
         return Target(label, 0, hashlib.sha256(said.encode()).hexdigest(), Path(label))
 
     def loader(self) -> Callable[[Path], nn.Module]:
@@ -146,7 +147,9 @@ def subjects(campaign: Campaign) -> dict[str, Subject]:
     for net in campaign.layers.of if campaign.layers else ():
         for layer in net_layers(net, campaign.image):
             assert campaign.layers
-            subject = Subject("layers", layer.name, layer.inputs, campaign.layers, layer)
+            relu = campaign.layers.relu and layer.window is not None
+            name = layer.name + "-relu" * relu
+            subject = Subject("layers", name, layer.inputs, campaign.layers, layer, relu)
             if any(fnmatchcase(layer.name, wanted) for wanted in campaign.layers.only):
                 found.setdefault(subject.file, subject)
     for net in campaign.nets.of if campaign.nets else ():

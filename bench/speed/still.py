@@ -40,6 +40,9 @@ class Still:
 
 IMAGES = 4
 """From which batch norms take their statistics."""
+BRANCH = 0.3
+"""The weight of batch norms that begin with none: with 1, bf16 would change half of what a random
+ResNet-50 makes of its input."""
 
 
 @torch.no_grad()
@@ -47,14 +50,14 @@ def settled(model: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """`model` with batch norms as a training leaves them, in place; in eval mode.
 
     An untrained net's have seen no data, and some begin with weights of 0, which shut a branch:
-    folded into the layers before them, those would be layers of zeros.
+    folded into the layers before them, those would be layers of zeros. They get a small weight.
     """
     norms = [m for m in model.eval().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean of what it sees, and it sees one batch
         if norm.affine:
-            nn.init.ones_(norm.weight)
+            norm.weight[norm.weight == 0] = BRANCH
         norm.train()
     if norms:
         model(torch.randn(IMAGES, *shape, generator=rng.generator("speed", "images")))
