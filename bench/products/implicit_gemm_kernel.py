@@ -49,7 +49,7 @@ def convolve(
     and inputs, as `tap's row << 24 | tap's column << 16 | block of COLUMNS inputs`.
     """
     strips = outputs // ROWS
-    # neighbours share their input, which stays in the second cache
+    # neighbours share their input, which stays in the L2 cache
     program = tl.program_id(0)
     strip = program % strips
     place = program // strips * PLACES + tl.arange(0, PLACES)
