@@ -109,9 +109,7 @@ class Subject:
         """A version, or `dense`, under the name that the protocol knows it by."""
         made = self.versions[label].args[0] if label != "dense" else None
         how = made and (type(made).__name__, made.version, made.model_dump_json())
-        said = (
-            f"{self.kind} {self.name} {self.shape} {how} settled at {BRANCH}{' relu' * self.relu}"
-        )
+        said = f"{self.kind} {self.name} {self.shape} {how} settled at {BRANCH}"
         return Target(label, 0, hashlib.sha256(said.encode()).hexdigest(), Path(label))
 
     def loader(self) -> Callable[[Path], nn.Module]:
