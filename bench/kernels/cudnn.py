@@ -8,7 +8,6 @@ nets.
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from bench.products import after, compiled, cudnn, direct, lowering
 
@@ -17,16 +16,10 @@ LAYOUTS = ("nhwc",)
 ZEROS = False
 BASELINE = True
 supports, convert = cudnn.supports, cudnn.convert
+applies = lowering.any_layer(supports, "2-D convolution")
 
 
 def version() -> str:
     """Of cuDNN, and a digest of the code."""
     own = compiled.digest(after, cudnn, direct, lowering)
     return f"cudnn {torch.backends.cudnn.version()} {own}"
-
-
-def applies(model: nn.Module, dense: nn.Module) -> tuple[bool, str]:
-    """Any net with a layer for it, pruned or not; zeros are multiplied like any number."""
-    verdicts = [supports(module, name) for name, module in model.named_modules()]
-    able = any(verdict for verdict, _ in verdicts)
-    return able, "" if able else "no 2-D convolution"

@@ -37,18 +37,12 @@ def refusal(layer: nn.Module) -> str:
 
 
 supports, by_layer = lowering.by_layer(refusal, lambda layer: OneDnn(layer))
+applies = lowering.any_layer(supports, "linear layer or 2-D convolution")
 
 
 def convert(model: nn.Module) -> nn.Module:
     """`model` with every supported layer replaced, and what follows it taken along."""
     return after.taken(by_layer(model), OneDnn)
-
-
-def applies(model: nn.Module, dense: nn.Module) -> tuple[bool, str]:
-    """Any net with a layer for it, pruned or not; zeros are multiplied like any number."""
-    verdicts = [supports(module, name) for name, module in model.named_modules()]
-    able = any(verdict for verdict, _ in verdicts)
-    return able, "" if able else "no linear layer or 2-D convolution"
 
 
 class OneDnn(nn.Module):

@@ -19,7 +19,7 @@ LEAST, SLACK = 3e-3, 1.5
 SEEN = 1 / 3
 """Largest limit, as a share of what an output changes from one input to another."""
 DEAD = 0.1
-"""Largest share of layers that may be given the same whatever the net is."""
+"""Largest share of layers that may be given the same whatever the net is given."""
 ROUNDING = 1e-3
 """What folding may change in fp32, in a net that makes much of small errors; mistakes do more."""
 

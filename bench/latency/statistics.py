@@ -9,9 +9,8 @@ Times = NDArray[np.float64]
 
 RESAMPLES = 2000
 LEVEL = 0.95
-
-
 DRIFT_ROUNDS = 20
+"""Fewest rounds whose halves are compared."""
 
 
 def summarise(times: Times) -> dict[str, float | int]:

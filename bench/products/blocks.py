@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,27 @@ Parameters = Mapping[str, Any]
 
 def side_of(weight: Tensor) -> int | None:
     """The largest block side in which `weight` (outputs, inputs) is sparse; none if in no one."""
+    found = sides(weight[:, None], [(side, side) for side in SIDES])
+    return found[0] if found else None
+
+
+def sides(weight: Tensor, sizes: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """The first of `sizes` in whose blocks `weight` (outputs, taps, inputs) is sparse, if any."""
     left = int(weight.count_nonzero())
-    for side in SIDES:
-        if weight.shape[0] % side or weight.shape[1] % side:
+    for rows, columns in sizes:
+        if weight.shape[0] % rows or weight.shape[2] % columns:
             continue
-        kept = int(held(weight, side).sum()) * side * side
+        kept = int(held(weight, rows, columns).sum()) * rows * columns
         if kept <= DENSEST * weight.numel() and kept <= WASTE * left:
-            return side
+            return rows, columns
     return None
 
 
-def held(weight: Tensor, side: int) -> Tensor:
-    """Which blocks have a weight that is not zero, (rows of blocks, columns of blocks)."""
-    high, wide = weight.shape
-    return (weight.view(high // side, side, wide // side, side) != 0).any(3).any(1)
+def held(weight: Tensor, rows: int, columns: int) -> Tensor:
+    """Which blocks have a weight that is not zero: (rows of blocks, taps, columns of blocks)."""
+    outputs, taps, inputs = weight.shape
+    cut = weight.reshape(outputs // rows, rows, taps, inputs // columns, columns)
+    return (cut != 0).any(4).any(1)
 
 
 def refusal(layer: nn.Module) -> str:
@@ -71,7 +78,7 @@ class Blocks(nn.Module):
         if side is None:
             raise ValueError("the layer's zeros are not in blocks")
         self.side = side
-        self.density = float(held(weight, self.side).float().mean())
+        self.density = float(held(weight[:, None], side, side).float().mean())
         self.matrix = weight.to_sparse_bsr((self.side, self.side))
         bias = getattr(layer, "bias", None)
         self.bias = weight.new_zeros(len(weight), 1) if bias is None else bias.detach()[:, None]

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from bench.products import after, lowering
 from bench.products.direct import geometry
 
-RELU = (0.0, math.inf)
-
 
 def refusal(layer: nn.Module) -> str:
     """Why this layer stays as it is; empty if it does not."""
@@ -41,7 +39,7 @@ class Convolution(nn.Module):
 
     def forward(self, input: Tensor, add: Tensor | None = None) -> Tensor:
         """As the layer, plus `add`, within the bounds."""
-        if (self.low, self.high) == RELU:
+        if (self.low, self.high) == after.RELU:
             g, bias = self.geometry, getattr(self.layer, "bias", None)
             how = (g.stride, g.padding, g.dilation, g.groups)
             if add is None:

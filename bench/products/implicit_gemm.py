@@ -21,11 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from bench.latency.timing import events
-from bench.products.blocks import WASTE
-from bench.products.lowering import DENSEST, padding, unsuited
+from bench.products import blocks
+from bench.products.lowering import padding, unsuited
 
-ROWS, COLUMNS = (128, 64, 32, 16), (64, 32, 16)
-"""Sides of tiles that the kernel takes: outputs, input channels at a tap."""
+SIZES = sorted(
+    ((rows, columns) for rows in (128, 64, 32, 16) for columns in (64, 32, 16)),
+    key=lambda size: (-math.prod(size), -size[0]),
+)
+"""Of tiles that the kernel takes: outputs by input channels at a tap; the largest first."""
 PROGRAMS = ((64, 4, 3), (64, 4, 5), (128, 4, 3), (128, 4, 5), (128, 4, 7))
 """What is searched: places, warps, Triton's stages (half of them load tiles, half their places)."""
 LIMITS = 2**7, 2**8, 2**16
@@ -44,7 +47,7 @@ def refusal(layer: nn.Module) -> str:
     if getattr(layer, "groups", 1) != 1:
         return "a grouped convolution is not implemented"
     weight = taps_last(layer)
-    if (found := sides(weight)) is None:
+    if (found := blocks.sides(weight, SIZES)) is None:
         return "its zeros are not in tiles (of 16 to 128 outputs by 16 to 64 inputs at a tap)"
     size = (*reach(layer), weight.shape[2] // found[1])
     if any(own > most for own, most in zip(size, LIMITS, strict=True)):
@@ -66,27 +69,6 @@ def taps_last(layer: nn.Module) -> Tensor:
     return weight.flatten(2).transpose(1, 2) if weight.dim() > 2 else weight[:, None]
 
 
-def sides(weight: Tensor) -> tuple[int, int] | None:
-    """Of the largest tiles in which `weight` (outputs, taps, inputs) is sparse; none if in none."""
-    left = int(weight.count_nonzero())
-    for rows, columns in sorted(
-        ((r, c) for r in ROWS for c in COLUMNS), key=lambda pair: (-math.prod(pair), -pair[0])
-    ):
-        if weight.shape[0] % rows or weight.shape[2] % columns:
-            continue
-        kept = int(held(weight, rows, columns).sum()) * rows * columns
-        if kept <= DENSEST * weight.numel() and kept <= WASTE * left:
-            return rows, columns
-    return None
-
-
-def held(weight: Tensor, rows: int, columns: int) -> Tensor:
-    """Which tiles have a weight that is not zero: (rows of tiles, taps, columns of tiles)."""
-    outputs, taps, inputs = weight.shape
-    cut = weight.reshape(outputs // rows, rows, taps, inputs // columns, columns)
-    return (cut != 0).any(4).any(1)
-
-
 class Tiles(nn.Module):
     """A linear layer or 2-D convolution by the tiles that are left; the rest is not stored.
 
@@ -103,7 +85,7 @@ class Tiles(nn.Module):
         """`layer`: one that `refusal` has nothing against."""
         super().__init__()
         weight = taps_last(layer)
-        found = sides(weight)
+        found = blocks.sides(weight, SIZES)
         if found is None:
             raise ValueError("the layer's zeros are not in tiles")
         rows, columns = found
@@ -115,7 +97,7 @@ class Tiles(nn.Module):
             assert not isinstance(layer.padding, str)
             dilation, across = list(layer.dilation), layer.kernel_size[1]
             self.window = [*reach(layer), *layer.stride, *layer.padding]
-        kept = held(weight, rows, columns)
+        kept = blocks.held(weight, rows, columns)
         _, tap, block = (part.to(torch.int32) for part in kept.nonzero(as_tuple=True))
         cut = weight.reshape(outputs // rows, rows, taps, inputs // columns, columns)
         chosen = cut.permute(0, 2, 3, 4, 1)[kept]

@@ -81,6 +81,17 @@ def by_layer(
     return supports, convert
 
 
+def any_layer(supports: Supports, what: str) -> Callable[[nn.Module, nn.Module], tuple[bool, str]]:
+    """`applies` of a dense path: nets with a layer for it, pruned or not. `what`: such a layer."""
+
+    def applies(model: nn.Module, dense: nn.Module) -> tuple[bool, str]:
+        """Whether one of its modules is supported; zeros are multiplied like any number."""
+        able = any(supports(module, name)[0] for name, module in model.named_modules())
+        return able, "" if able else f"no {what}"
+
+    return applies
+
+
 def csr(layer: nn.Module) -> Tensor:
     """The weight as a CSR matrix (outputs, inputs x taps), with 32-bit indices.
 
