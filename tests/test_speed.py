@@ -32,6 +32,7 @@ from bench.speed.shapes import LayerShape, shapes
 from bench.speed.still import left_by, settled
 from bench.speed.table import layers, nets, write
 from bench.speed.tune import wanted
+from bench.suite import ConfigError
 from bench.surgery import prunable
 from bench.surgery.patterns import Pattern
 from bench.tables.render import markdown
@@ -412,3 +413,19 @@ def test_the_campaigns_that_are_there_can_be_read():
                 for params in settings:
                     made = make(method, {"density": part.densities[0], **params})
                     Pattern.parse(getattr(made, "pattern", "unstructured"))
+
+
+def test_what_would_be_ignored_in_a_campaign_is_refused():
+    layers = CAMPAIGN.layers
+    said = CAMPAIGN.model_dump(mode="json", exclude_none=True)
+    for own in ({"relu": True}, {"only": ["conv*"]}):
+        with pytest.raises(ValueError, match="only and relu are said of layers"):
+            Campaign.model_validate(said | {"nets": said["nets"] | own})
+    unknown = layers.model_copy(update={"only": ("conv3x3-*", "conv9x9-*")})
+    with pytest.raises(ConfigError, match=r"no layer of these nets is called conv9x9-\*"):
+        subjects(CAMPAIGN.model_copy(update={"layers": unknown}))
+    some = layers.model_copy(update={"only": ("conv1x1-*",), "relu": True})
+    found = subjects(CAMPAIGN.model_copy(update={"layers": some, "nets": None}))
+    assert found
+    assert all(name.startswith("conv1x1-") and name.endswith("-relu") for name in found)
+    assert all([type(m) for m in one.dense()] == [nn.Conv2d, nn.ReLU] for one in found.values())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from bench import models, rng
@@ -55,6 +55,12 @@ class Campaign(Frozen):
     image: tuple[int, int, int] = Field((3, 224, 224), description="(C, H, W) of the nets' inputs")
     layers: Part | None = Field(None, description="the distinct layers of the nets, one by one")
     nets: Part | None = Field(None, description="whole nets")
+
+    @model_validator(mode="after")
+    def _for_layers(self) -> Campaign:
+        if self.nets and (self.nets.relu or self.nets.only != ("*",)):
+            raise ValueError("only and relu are said of layers, not of nets")
+        return self
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,10 @@ def subjects(campaign: Campaign) -> dict[str, Subject]:
             subject = Subject("layers", name, layer.inputs, campaign.layers, layer, relu)
             if any(fnmatchcase(layer.name, wanted) for wanted in campaign.layers.only):
                 found.setdefault(subject.file, subject)
+    wanted = campaign.layers.only if campaign.layers else ()
+    names = [one.layer.name for one in found.values() if one.layer]
+    if missing := [own for own in wanted if not any(fnmatchcase(name, own) for name in names)]:
+        raise ConfigError(f"no layer of these nets is called {', '.join(missing)}")
     for net in campaign.nets.of if campaign.nets else ():
         assert campaign.nets
         subject = Subject("nets", net, campaign.image, campaign.nets)
