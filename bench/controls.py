@@ -1,4 +1,4 @@
-"""Controls: a method run with the layer densities of another run's operating points."""
+"""Controls: a method run with the layer densities, or the shape, of another run's points."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ def copies(
     record: Record,
     initial: Callable[[], nn.Module],
     shape: tuple[int, ...],
-) -> Iterator[Method]:
-    """`method`, once for each operating point of the run in `source`, with that point's counts.
+) -> Iterator[tuple[Method, nn.Module | None]]:
+    """`method`, once for each operating point of the run in `source`, and the net that it is given.
 
-    Of weights by layer, or of channels by group where the method removes channels. `initial`: makes
-    the unpruned net; `shape`: of one input. Raises `TrainingFailed` if the run has no point.
+    With that point's counts, of weights by layer, or of channels by group where the method removes
+    channels, and no net: it starts where it always does. A method that starts from a copy is given
+    the point's net. `initial`: makes the unpruned net; `shape`: of one input. Raises
+    `TrainingFailed` if the run has no point.
     """
     if not record.points:
         raise TrainingFailed(
@@ -32,6 +34,9 @@ def copies(
         )
     for point in record.operating_points:
         other = store.load(source / "points" / str(point.index))
+        if method.start == "copy":
+            yield method, other
+            continue
         if getattr(method, "pattern", "") == "channel":
             counts = {g.name: g.size for g in channels.groups(other, shape)}
         else:
@@ -42,4 +47,4 @@ def copies(
                 n: min(sum(int(p.count_nonzero()) for p in stored[n].values()), w.numel())
                 for n, w in prunable(dense).items()
             }
-        yield method.model_copy(update={"allocation": counts})
+        yield method.model_copy(update={"allocation": counts}), None

@@ -22,7 +22,7 @@ def epochs(spec: RunSpec) -> float:
     count = max(1, len(spec.densities))
     if spec.tier == "paper" and kind.iterative:
         count = getattr(make(spec.method, spec.params), "rounds", 20)
-    from_untrained = kind.start == "init" and spec.tier == "equal"
+    from_untrained = kind.start != "dense" and spec.tier == "equal"
     return spec.finetune.epochs * count + (spec.train.epochs if from_untrained else 0)
 
 

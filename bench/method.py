@@ -36,11 +36,11 @@ class Method(BaseModel):
 
     version: ClassVar[int] = 1
     """Raised when a change of the code changes results; part of every run's id."""
-    start: ClassVar[Literal["init", "dense"]] = "dense"
+    start: ClassVar[Literal["init", "dense", "copy"]] = "dense"
     """What `compress` is given: freshly initialised weights or the shared dense run's.
 
     From the first it trains with the dense run's recipe, batches and epochs, and with the epochs of
-    fine-tuning on top.
+    fine-tuning on top; so does a control that is given the pruned net that it copies.
     """
     family: ClassVar[str] = ""
     patterns: ClassVar[tuple[str, ...]] = ()
@@ -80,17 +80,21 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in folder().glob("[a-z]*.py")))
 
 
+ONLY_CONTROLS = {"scratch": "bench.scratch"}
+"""Controls that are no method of their own, and their modules."""
+
+
 @cache
 def load(name: str) -> type[Method]:
-    """The class of the method `name`.
+    """The class of the method `name`, or of a control that is no method.
 
     Raises `MethodError` if there is no such file or it holds no single method.
     """
-    if name not in names():
+    if name not in names() and name not in ONLY_CONTROLS:
         close = difflib.get_close_matches(name, names(), 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise MethodError(f"no method {name!r}; {hint}there are: {', '.join(names())}")
-    module = importlib.import_module(f"methods.{name}")
+    module = importlib.import_module(ONLY_CONTROLS.get(name, f"methods.{name}"))
     found = [
         value
         for value in vars(module).values()
@@ -100,7 +104,7 @@ def load(name: str) -> type[Method]:
     ]
     if len(found) != 1:
         raise MethodError(
-            f"methods/{name}.py holds {len(found)} subclasses of Method; it must hold one"
+            f"{module.__name__} holds {len(found)} subclasses of Method; it must hold one"
         )
     return found[0]
 

@@ -159,22 +159,25 @@ def densities(name: str, params: dict[str, Any], config: Config) -> list[dict[st
 
 
 def controls(spec: RunSpec, kinds: tuple[Control, ...]) -> list[tuple[str, dict[str, Any]]]:
-    """The (method, parameters) that get `spec`'s layer densities.
+    """The (method, parameters) that get `spec`'s layer densities, or its shape.
 
-    No method is its own control, and random has none.
+    No method is its own control, and random has none. Of a curve no shape is trained from scratch:
+    each of its many points would cost a whole training.
     """
     pattern = getattr(make(spec.method, spec.params), "pattern", "unstructured")
     fields = {} if pattern == "unstructured" else {"pattern": pattern, "uneven": "dense"}
+    if spec.method in ("dense", "random"):
+        return []
     return [
-        (kind, fields)
+        (kind, {} if kind == "scratch" else fields)
         for kind in kinds
-        if kind != spec.method and spec.method not in ("dense", "random")
+        if kind != spec.method and not (kind == "scratch" and spec.densities)
     ]
 
 
 def schedule(method: Method, tier: str, train: Recipe, finetune: Recipe) -> Recipe:
     """The recipe beyond the dense start: what the tier and the method make of the config's two."""
-    if method.rewinds or method.start == "init":
+    if method.rewinds or method.start != "dense":
         finetune = (
             train if tier == "paper" else train.model_copy(update={"epochs": finetune.epochs})
         )

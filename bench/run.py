@@ -159,8 +159,8 @@ class Work:
         try:
             if self.dense and self.dense.status == "failed":
                 raise TrainingFailed(f"its dense start {self.dense.id} failed: {self.dense.reason}")
-            for method in self.methods():
-                self.follow(method, trainer)
+            for method, copied in self.methods():
+                self.follow(method, copied, trainer)
         except FAILURES as error:
             reason = f"{type(error).__name__}: {error}"
             self.watch(f"failed: {reason}")
@@ -179,20 +179,25 @@ class Work:
         if self.spec.tier == "paper":
             return math.inf
         beyond = self.spec.finetune.epochs * max(1, len(self.spec.densities))
-        return beyond + (self.spec.train.epochs if self.method_class.start == "init" else 0)
+        return beyond + (self.spec.train.epochs if self.method_class.start != "dense" else 0)
 
-    def methods(self) -> Iterator[Method]:
-        """The method once; for a control, once for every operating point that it copies."""
+    def methods(self) -> Iterator[tuple[Method, nn.Module | None]]:
+        """The method once; for a control, once for every operating point that it copies.
+
+        With the net that it is given, if that is another's.
+        """
         method = make(self.spec.method, self.spec.params)
         if self.spec.like is None:
-            yield method
+            yield method, None
         else:
             source = self.suite / "runs" / self.spec.like
             yield from copies(method, source, read(source), self.initial, self.data.shape)
 
-    def follow(self, method: Method, trainer: Trainer) -> None:
+    def follow(self, method: Method, copied: nn.Module | None, trainer: Trainer) -> None:
         """Run `method` from its start and measure every point that it yields."""
-        if method.start == "dense":
+        if copied is not None:
+            model = copied.to(self.device)
+        elif method.start == "dense":
             start = self.suite / "runs" / baseline(self.spec).id / "points" / "0"
             model = store.load(start).to(self.device)
         else:

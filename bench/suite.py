@@ -16,7 +16,7 @@ from bench.spec import Frozen, Recipe
 if TYPE_CHECKING:
     from torch import nn
 
-Control = Literal["random", "magnitude"]
+Control = Literal["random", "magnitude", "scratch"]
 Parsed = TypeVar("Parsed", bound=Frozen)
 
 
@@ -69,7 +69,8 @@ class Config(Frozen):
     )
     controls: tuple[Control, ...] = Field(
         ("random", "magnitude"),
-        description="run for every method with that method's own layer densities",
+        description="run for every method: random and magnitude masks with that method's own layer "
+        "densities; scratch: its pruned shape, trained from untrained weights",
     )
     runs_per_job: int = Field(
         1, ge=1, description="runs of one method and pair that share a process"

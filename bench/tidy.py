@@ -175,7 +175,11 @@ def read(folder: Path, name: str) -> pd.DataFrame:
     if parquet.is_file():
         return pd.read_parquet(parquet)
     if csv.is_file():
-        return typed(read_csv(csv))
+        table = read_csv(csv)
+        if name == "latency":
+            for column in LATER & set(COLUMNS) - set(table):
+                table[column] = None
+        return typed(table)
     raise TidyError(f"no table {name} in {folder}; make it with `python -m bench collect`")
 
 

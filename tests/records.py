@@ -301,3 +301,21 @@ def write_latency(folder: Path, records: list[Record]) -> None:
                 lines[item.spec.arch].append(",".join(str(value) for value in row.values()))
     for arch, rows in lines.items():
         (folder / f"{arch}-digits.csv").write_text("\n".join(rows) + "\n")
+
+
+def make(folder: Path, **options: Any) -> Path:
+    """The made-up suite collected, with its tables in `out`."""
+    from bench import tables
+    from bench.collect import collect
+
+    write(folder, suite(**options))
+    collect(folder)
+    tables.write(folder / "tables", folder / "out")
+    return folder
+
+
+def comparison(folder: Path) -> Any:
+    """The comparison that `make` wrote."""
+    import pandas as pd
+
+    return pd.read_csv(folder / "out" / "comparison.csv")

@@ -14,15 +14,8 @@ from bench import stats, tables, tidy
 from bench.collect import collect
 from bench.tables.cells import TableError, cells
 from bench.tables.render import escape
-from bench.tables.wide import digits, sizes
 from tests import records
-
-
-def make(folder: Path, **options) -> Path:
-    records.write(folder, records.suite(**options))
-    collect(folder)
-    tables.write(folder / "tables", folder / "out")
-    return folder
+from tests.records import comparison, make
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +26,6 @@ def suite(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory) -> Path:
     return make(tmp_path_factory.mktemp("paper"), tier="paper")
-
-
-def comparison(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "out" / "comparison.csv")
 
 
 def test_a_cell_is_the_mean_over_the_runs_it_names(suite):
@@ -306,91 +295,6 @@ def test_two_runs_in_one_cell_are_refused(suite):
     points = tidy.read(suite / "tables", "points")
     with pytest.raises(TableError, match="give each its own variant"):
         cells(pd.concat([points, points[points["variant"] == "saam"].assign(run="twin")]))
-
-
-def one_row_block(folder: Path, arch: str) -> list[dict[str, str]]:
-    """The rows of a net's second block in comparison.md, by column."""
-    text = (folder / "out" / "comparison.md").read_text()
-    block = text.split(f"### Accuracy, size and speed in one row, digits, {arch}, ")[1]
-    lines = [line for line in block.split("###")[0].splitlines() if line.startswith("|")]
-    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def test_costs_are_means_over_the_runs_they_name(suite):
-    made = {item.id: item for item in records.suite()}
-    for row in comparison(suite).query("n > 0").to_dict("records"):
-        if made[row["runs"].split()[0]].spec.densities:
-            continue
-        last = [made[run].points[-1] for run in row["runs"].split()]
-        for column in ("bits", "macs", "effective_macs"):
-            wanted = np.mean([getattr(point, column) for point in last])
-            assert row[column] == pytest.approx(wanted, rel=1e-5), column
-
-
-@pytest.mark.parametrize("arch", records.ARCHS)
-def test_the_second_block_has_the_dense_net_first_and_a_row_per_method_and_density(suite, arch):
-    shown = one_row_block(suite, arch)
-    table = comparison(suite).query(f"arch == '{arch}' and n > 0 and block != 'control'")
-    assert shown[0]["variant"] == "dense"
-    assert (shown[0]["Δ dense"], shown[0]["compression"]) == ("–", "1.00×")  # noqa: RUF001
-    assert [(row["variant"], float(row["density"])) for row in shown] == list(
-        zip(table["variant"], table["target_density"], strict=True)
-    )
-
-
-@pytest.mark.parametrize("arch", records.ARCHS)
-def test_one_row_has_all_numbers_of_the_csv(suite, arch):
-    table = comparison(suite).query(f"arch == '{arch}' and n > 0 and block != 'control'")
-    for shown, row in zip(one_row_block(suite, arch), table.to_dict("records"), strict=True):
-        first = {name: float(re.sub("[~×]", "", text).split()[0].replace("–", "nan"))  # noqa: RUF001
-                 for name, text in shown.items() if name != "variant"}  # fmt: skip
-        wanted = {
-            "top-1, %": (100 * row["top1"], 0.005),
-            "Δ dense": (100 * row["delta_dense"], 0.005),
-            "before": (100 * row["top1_before"], 0.005),
-            "actual": (row["density"], 5e-5),
-            "size, KiB": (row["bits"] / 8 / 1024, 0.5),
-            "compression": (row["compression"], 0.05),
-            "multiply-adds, M": (row["effective_macs"] / 1e6, 0.005),
-            "theoretical": (row["theoretical_speedup"], 0.05),
-            "measured": (row["measured_speedup"], 0.005),
-            "ms": (row["latency_ms"], 0.005),
-            "efficiency": (row["efficiency"], 0.005),
-            "worst class": (100 * row["worst_class_drop"], 0.05),
-            "ECE": (row["ece"], 5e-4),
-            "epochs": (row["epochs"], 0.005),
-        }
-        assert set(wanted) | {"variant", "density"} == set(shown)
-        for name, (value, step) in wanted.items():
-            assert first[name] == pytest.approx(value, abs=1.01 * step, nan_ok=True), name
-        assert f"({row['n']})" in shown["top-1, %"]
-        assert shown["top-1, %"].startswith("~") == row["interpolated"]
-
-
-def test_a_large_net_is_sized_in_mebibytes(suite):
-    table = comparison(suite).query("arch == 'lstm'")
-    large = sizes("somewhere", table.assign(bits=table["bits"] * 1024))
-    small = sizes("somewhere", table)
-    column = small.header.index("size, KiB")
-    assert large.header[column] == "size, MiB"
-    for one, other in zip(small.sections[0][1], large.sections[0][1], strict=True):
-        assert one[column] == other[column]
-
-
-def test_a_measured_speedup_stands_with_its_interval(suite):
-    row = next(r for r in one_row_block(suite, "resnet8") if r["measured"] != "–")  # noqa: RUF001
-    middle, low, high = (float(x) for x in re.findall(r"[\d.]+", row["measured"]))
-    assert low < middle < high
-    assert row["measured"].endswith("]")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(12345.6, "12346"), (123.4, "123"), (1.2, "1.20"), (0.00799, "0.00799"), (0.0, "0")],
-)
-def test_numbers_keep_three_digits_and_never_turn_into_powers(value, text):
-    assert digits(value) == text
 
 
 def test_a_wide_block_is_scaled_to_the_page_and_names_its_package(suite):

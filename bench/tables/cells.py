@@ -25,8 +25,15 @@ EXACT = 0.02
 """A point of a curve this close (relative) to a requested density stands for it as it is."""
 
 
+SAME = ("protocol", "dataset_digest", "device")
+"""What the seeds of one row have in common: numbers made otherwise are not averaged."""
+
+
 class TableError(ValueError):
-    """Tidy tables that cannot be summed up: two values for one variant, density and seed."""
+    """Tidy tables that cannot be summed up.
+
+    Two values for one variant, density and seed; or a mean over protocols, data or devices.
+    """
 
 
 def cells(points: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +58,24 @@ def cells(points: pd.DataFrame) -> pd.DataFrame:
         raise TableError(
             f"{', '.join(same)} all fill the cell {tuple(first[order])}; give each its own variant"
         )
+    refuse_mixtures(table)
     return table.sort_values(order, kind="stable").reset_index(drop=True)
+
+
+def refuse_mixtures(table: pd.DataFrame) -> None:
+    """Raise `TableError` where rows that are compared differ in one of `SAME`.
+
+    A protocol version stands alone in all tables; data and devices within one data set,
+    architecture and tier.
+    """
+    for column, keys in (("protocol", []), *((column, GROUP) for column in SAME[1:])):
+        for place, part in table.groupby(keys) if keys else [((), table)]:
+            if len(found := sorted(map(str, part[column].dropna().unique()))) > 1:
+                where = f" of {', '.join(map(str, place))}" if place else ""
+                raise TableError(
+                    f"the runs{where} mix {column}s: {', '.join(found)}; run them again alike, or "
+                    "in suites of their own"
+                )
 
 
 def finished(points: pd.DataFrame) -> pd.DataFrame:

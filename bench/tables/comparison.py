@@ -19,14 +19,14 @@ COLUMNS = (
     "delta_dense_half", "delta_dense_p", "interpolated", "density", "bits", "compression",
     "parameter_ratio", "macs", "effective_macs", "theoretical_speedup", "weight_bits",
     "activation_bits", "bops", "bop_reduction", "measured_speedup", "speedup_low", "speedup_high",
-    "latency_ms", "latency_path", "latency_setting", "efficiency", "latency_reason",
-    "worst_class_drop", "ece", "epochs", "failed", "unreached", "reason", "provenance", "device",
-    "runs",
+    "latency_ms", "latency_path", "latency_setting", "efficiency", "other_paths", "energy_mj",
+    "latency_reason", "worst_class_drop", "ece", "epochs", "failed", "unreached", "reason",
+    "provenance", "device", "runs",
 )  # fmt: skip
 """A star stands for each measure of the suite's tasks: `top1`, `relative_l2`."""
 TEXTS = frozenset([
     *GROUP, "variant", "block", "method", "family", "group", "latency_path", "latency_setting",
-    "latency_reason", "reason", "provenance", "device", "runs",
+    "other_paths", "latency_reason", "reason", "provenance", "device", "runs",
 ])  # fmt: skip
 AVERAGES = (
     "density", "bits", "compression", "parameter_ratio", "macs", "effective_macs",

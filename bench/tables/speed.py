@@ -61,7 +61,7 @@ def within(latency: pd.DataFrame, chosen: Setting) -> pd.DataFrame:
 
 EMPTY = dict.fromkeys((
     "measured_speedup", "speedup_low", "speedup_high", "latency_ms", "latency_path",
-    "latency_setting", "efficiency",
+    "latency_setting", "efficiency", "other_paths", "energy_mj",
 ))  # fmt: skip
 
 
@@ -98,5 +98,19 @@ def measured(cell: pd.DataFrame, latency: pd.DataFrame, chosen: Setting | None) 
         "latency_path": f"{row['path']} ({row['mode']}, {row['layout']})",
         "latency_setting": str(chosen),
         "efficiency": row["speedup"] / theoretical,
+        "other_paths": others(timed[timed["run"] == row["run"]], row["path"]),
+        "energy_mj": row["energy_mj"],
         "latency_reason": None,
     }
+
+
+def others(timed: pd.DataFrame, fastest: str) -> str | None:
+    """The speed-ups of one run's other paths, best first: `csr 1.50, onednn 0.87`."""
+    rest = timed[timed["path"] != fastest].sort_values("speedup", ascending=False, kind="stable")
+    best = rest.drop_duplicates("path")
+    return (
+        ", ".join(
+            f"{path} {gain:.2f}" for path, gain in zip(best["path"], best["speedup"], strict=True)
+        )
+        or None
+    )

@@ -8,7 +8,7 @@ from bench import stats
 from bench.tables import speed
 from bench.tables.cells import GROUP, cells, finished
 from bench.tables.render import Block, line
-from bench.tables.wide import digits
+from bench.tables.texts import digits
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.tables import choice
 from bench.tables.cells import GROUP
 from bench.tables.measures import Measure, named
 from bench.tables.render import Block, Cell
+from bench.tables.sizes import sizes
+from bench.tables.texts import cell_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,19 +68,6 @@ def by_density(place: str, part: pd.DataFrame, samples: int, lost: int) -> Block
     return Block(f"{what.title}, {place}", header, tuple(sections), lines)
 
 
-def cell_text(row: dict[Any, Any], what: Measure) -> str:
-    """`97.31 ± 0.42 (3)`; no interval for one seed, `~` before an interpolated mean.
-
-    Without any seed `failed`, or `not reached` where every run finished and ends before.
-    """
-    n, mean, half = row["n"], row[what.column], row[f"{what.column}_half"]
-    if n == 0:
-        return "failed" if row["failed"] else "not reached"
-    mark = "~" if row["interpolated"] else ""
-    spread = f" ± {100 * half:.2f}" if half == half else ""
-    return f"{mark}{100 * mean:.2f}{spread} ({n})"
-
-
 def notes(part: pd.DataFrame, what: Measure, samples: int, lost: int) -> tuple[str, ...]:
     """What the numbers are, over what, and what they do not say."""
     ns = sorted({int(n) for n in part["n"] if n > 0})
@@ -125,128 +113,3 @@ def short(part: pd.DataFrame) -> list[str]:
     return [
         "Not reached: a curve of several densities ends before this one. " + "; ".join(found) + "."
     ]
-
-
-def sizes(place: str, part: pd.DataFrame) -> Block:
-    """The one row per method and density, the dense nets first: accuracy, size, work and time."""
-    what = named(part)
-    shown = part[part["block"].isin(["dense", "method"]) & (part["n"] > 0)]
-    unit, bits = ("MiB", 2**23) if shown["bits"].max() >= 2**23 else ("KiB", 2**13)
-    fewer = quantised(shown)
-    header = (
-        "variant", "density", f"{what.short}, %", "Δ dense", "before", "actual", f"size, {unit}",
-        "compression", "multiply-adds, M", "theoretical",
-        *(("bits", "BOPs") if fewer else ()), "measured", "ms", "efficiency",
-        *(() if what.lower else ("worst class", "ECE")), "epochs",
-    )  # fmt: skip
-    rows = [
-        tuple(Cell(text) for text in size_row(row, bits, what, fewer))
-        for row in shown.to_dict("records")
-    ]
-    return Block(
-        f"{what.kind}, size and speed in one row, {place}",
-        header,
-        (("", tuple(rows)),),
-        size_notes(shown, what, lost=bool((part.loc[part["block"] != "control", "n"] == 0).any())),
-        wide=True,
-    )
-
-
-def quantised(shown: pd.DataFrame) -> bool:
-    """Whether a net computes with fewer than 32 bits anywhere."""
-    return bool((shown[["weight_bits", "activation_bits"]] < 32).any(axis=None))
-
-
-def size_row(row: dict[Any, Any], bits: int, what: Measure, fewer: bool) -> tuple[str, ...]:
-    """The texts of one row; `bits`: how many make the unit of size; `fewer`: show precisions."""
-    of_classes = number(100 * row["worst_class_drop"], ".1f"), number(row["ece"], ".3f")
-    both = "/".join(number(row[f"{kind}_bits"], ".3g") for kind in ("weight", "activation"))
-    precision = (both, times(row["bop_reduction"])) if fewer else ()
-    return (
-        str(row["variant"]),
-        f"{row['target_density']:g}",
-        cell_text(row, what),
-        spread(100 * row["delta_dense"], 100 * row["delta_dense_half"]),
-        number(100 * row[f"{what.column}_before"], ".2f"),
-        number(row["density"], ".4f"),
-        digits(row["bits"] / bits),
-        times(row["compression"]),
-        digits(row["effective_macs"] / 1e6),
-        times(row["theoretical_speedup"]),
-        *precision,
-        measured(row),
-        digits(row["latency_ms"]),
-        number(row["efficiency"], ".2f"),
-        *(() if what.lower else of_classes),
-        number(row["epochs"], ".4g"),
-    )
-
-
-def size_notes(shown: pd.DataFrame, what: Measure, lost: bool) -> tuple[str, ...]:
-    """What the columns are, under which setting times were taken, and why some are missing."""
-    lines = [
-        f"{what.name} and its interval as above. Δ dense: paired by seed, in points, ± half of its "
-        f"95 % interval. Before: {what.short} in per cent before the last fine-tuning. Actual: "
-        "share of the prunable weights that is not zero.",
-        "Size: on disk (per tensor the smallest of dense, CSR and bitmap). Compression: "
-        "that of the dense net / this. Multiply-adds: millions for one sample, those with "
-        "non-zero weights. Theoretical speed-up: those of the dense net / these.",
-    ]
-    if quantised(shown):
-        lines.append(
-            "Bits: of a non-zero weight / of what it is multiplied with, means. BOPs: bit "
-            "operations (multiply-adds times both), those of the dense net / these."
-        )
-    settings = sorted(set(shown["latency_setting"].dropna()))
-    if settings:
-        lines.append(
-            "Measured speed-up: fastest path against the best dense baseline with its 95 % "
-            "interval over repetitions, of the seed in the middle where several were timed; ms per "
-            f"batch; {'; '.join(settings)}. Efficiency: measured / theoretical."
-        )
-    missing = sorted(set(shown["latency_reason"].dropna()))
-    if missing:
-        lines.append(f"Not measured (–): {'; '.join(missing)}.")  # noqa: RUF001
-    of_classes = (
-        "Worst class: largest fall of one class's accuracy, in points. ECE: calibration error over "
-        "15 bins. "
-    )
-    lines.append(
-        f"{'' if what.lower else of_classes}Epochs: trained beyond the start. All but the times "
-        "are means over the seeds."
-    )
-    if shown["interpolated"].any():
-        lines.append("~ every number of the row is read off between two points of a curve.")
-    if lost:
-        lines.append("A density that no seed reached or finished is in the table above only.")
-    return tuple(lines)
-
-
-def measured(row: dict[Any, Any]) -> str:
-    """The measured speed-up and its interval: `1.52× [1.47, 1.56]`."""
-    low, high = digits(row["speedup_low"]), digits(row["speedup_high"])
-    interval = f" [{low}, {high}]" if row["speedup_low"] == row["speedup_low"] else ""
-    return f"{times(row['measured_speedup'])}{interval}"
-
-
-def spread(value: float, half: float) -> str:
-    """A signed difference: `-0.42 ± 0.10`; no interval for one seed, a dash for no difference."""
-    interval = f" ± {half:.2f}" if half == half else ""
-    return f"{number(value, '+.2f')}{interval}"
-
-
-def number(value: float, form: str) -> str:
-    """The formatted number, or a dash where there is none."""
-    return f"{value:{form}}" if value == value else "–"  # noqa: RUF001
-
-
-def digits(value: float) -> str:
-    """Three significant digits, never as a power of ten: `0.0123`, `1.20`, `12346`; or a dash."""
-    if value != value or not value:
-        return number(value, "g")
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-
-
-def times(value: float) -> str:
-    """A ratio: `12.3×`."""
-    return f"{digits(value)}×" if value == value else digits(value)  # noqa: RUF001
