@@ -138,6 +138,24 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
         (["name"], {"help": "lower-case name; becomes methods/<name>.py"}),
     ]),
     ("schema", "write the JSON schema of configs", "schema", []),
+    ("explain", "the runs behind a cell of a table", "explain", [
+        FOLDER,
+        (["table"], {"help": "comparison, controls, cost or failures"}),
+        (["row"], {"help": "<variant>@<density>, such as dpf@0.1"}),
+        (["column"], {"help": "column of the table's CSV, such as top1 or measured_speedup"}),
+    ]),
+    ("page", "the leaderboard page of one or several suites", "page", [
+        (["folders"], {"nargs": "+", "metavar": "folder", "help": FOLDER[1]["help"]}),
+        (["--out"], {
+            "default": None,
+            "help": "the file; else index.html in the folder, or in the one that holds them all",
+        }),
+    ]),
+    ("claims", "the scorecard: what papers claim beside what is published here", "claims", [
+        (["--published"], {
+            "default": "results/published", "help": "folder of published suites, and of its output",
+        }),
+    ]),
 ]  # fmt: skip
 
 

@@ -302,3 +302,31 @@ def deviations() -> None:
     from bench.deviations import table
 
     (RESULTS / "published" / "deviations.md").write_text(table())
+
+
+def explain(folder: str, table: str, row: str, column: str) -> None:
+    """Print what is behind a cell: runs, seeds, values, commits, devices, timings."""
+    from bench.explain import explain as tell
+
+    print(tell(Path(folder), table, row, column))
+
+
+def page(folders: list[str], out: str | None) -> None:
+    """Write the leaderboard, one HTML file that works offline, from the tidy tables of the folders.
+
+    Campaigns, and folders without tables, are left out, and it says so.
+    """
+    from bench.page import write
+
+    file, left_out = write([Path(folder) for folder in folders], Path(out) if out else None)
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
+
+def claims(published: str) -> None:
+    """Write the scorecard, what papers claim beside what was measured, into PUBLISHED/scorecard."""
+    from bench.claims import write
+
+    for file in write(Path(published)):
+        print(file)

@@ -161,17 +161,18 @@ def densities(name: str, params: dict[str, Any], config: Config) -> list[dict[st
 def controls(spec: RunSpec, kinds: tuple[Control, ...]) -> list[tuple[str, dict[str, Any]]]:
     """The (method, parameters) that get `spec`'s layer densities, or its shape.
 
-    No method is its own control, and random has none. Of a curve no shape is trained from scratch:
-    each of its many points would cost a whole training.
+    No method is its own control, and random has none. Trained from scratch is the shape of what
+    started dense, the others were; but not each of a curve's many points.
     """
     pattern = getattr(make(spec.method, spec.params), "pattern", "unstructured")
     fields = {} if pattern == "unstructured" else {"pattern": pattern, "uneven": "dense"}
     if spec.method in ("dense", "random"):
         return []
+    shaped = load(spec.method).start == "dense" and not spec.densities
     return [
         (kind, {} if kind == "scratch" else fields)
         for kind in kinds
-        if kind != spec.method and not (kind == "scratch" and spec.densities)
+        if kind != spec.method and (shaped or kind != "scratch")
     ]
 
 

@@ -21,6 +21,7 @@ FIELD_TABLES = tuple(tidy.FIELD_SORT)
 """The tidy tables; the latter of suites that predict fields."""
 PAPER_TABLES = {
     "comparison": "comparison",
+    "aggregate": "aggregate",
     "controls": "controls_table",
     "cost": "cost",
     "failures": "failures",
@@ -127,10 +128,10 @@ def plan(config: dict[str, Any]) -> WorkflowPlan:
     A config that cannot be run ends Snakemake with a message, before any job.
     """
     try:
-        if unknown := set(config) - {"suite", "campaign"}:
+        if unknown := set(config) - {"suite", "campaign", "source"}:
             raise ConfigError(
-                f"--config {', '.join(sorted(unknown))}: "
-                "only suite= and campaign= are known here, each with a name or path/to/config.yaml"
+                f"--config {', '.join(sorted(unknown))}: only suite= and campaign=, each with a "
+                "name or path/to/config.yaml, and source=published/<tag> are known here"
             )
         path = find(str(config.get("suite", "quick")))
         made = expand(read(path))
@@ -152,3 +153,22 @@ def campaign(config: dict[str, Any]) -> tuple[str, dict[str, str]]:
         sys.exit(f"error: {error}")
     settings = {n: one.part.model_dump_json() for n, one in campaigns.subjects(made).items()}
     return f"results/{made.campaign}", settings
+
+
+def sources(config: dict[str, Any], results: Path = Path("results")) -> tuple[str, ...]:
+    """The folders of `results` with tidy tables that `--config source=` names, or holds.
+
+    They are suites (`tables/points.csv`) and campaigns (`tables/speed.csv`). A source without any
+    ends Snakemake with a message.
+    """
+    name = str(config["source"]).rstrip("/").removeprefix(f"{results}/")
+    files = [
+        file
+        for table in ("points", "speed")
+        for depth in ("", "*/")
+        for file in (results / name).glob(f"{depth}tables/{table}.csv")
+    ]
+    if not files:
+        known = ", ".join(sorted(path.parent.name for path in results.glob("published/*/tables")))
+        sys.exit(f"error: no tidy tables in {results / name}; in {results}/published are: {known}")
+    return tuple(sorted({file.parents[1].relative_to(results).as_posix() for file in files}))

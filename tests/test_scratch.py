@@ -45,10 +45,15 @@ def test_it_trains_as_long_as_start_and_fine_tuning_together(pair) -> None:
     assert scratch.dense == baseline(pruned.spec).id
 
 
-def test_a_curve_has_no_control_from_scratch() -> None:
-    made = specs({"lottery_ticket": [{}], "magnitude": [{}]}, ("magnitude", "scratch"), (0.5, 0.2))
+def test_what_started_dense_is_trained_from_scratch_but_no_curve() -> None:
+    methods = {"lottery_ticket": [{}], "magnitude": [{}], "smaller_dense": [{}]}
+    made = specs(methods, ("magnitude", "scratch"), (0.5, 0.2))
     copied = {(run.method, made[run.like].method) for run in made.values() if run.like}
-    assert copied == {("magnitude", "lottery_ticket"), ("scratch", "magnitude")}
+    assert copied == {
+        ("magnitude", "lottery_ticket"),
+        ("magnitude", "smaller_dense"),
+        ("scratch", "magnitude"),
+    }
 
 
 def test_scratch_is_a_control_and_no_method() -> None:

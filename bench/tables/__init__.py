@@ -1,4 +1,4 @@
-"""Tables for people, from the tidy tables alone: `comparison`, `controls`, `cost`, `failures`.
+"""Tables for people, from tidy tables alone: `comparison`, `aggregate`, `controls`, `cost`, ...
 
 And `wave` where a task predicts fields. Each is written as CSV (every number), Markdown and LaTeX
 (what a paper shows).
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import tidy
-from bench.tables import comparison, controls, cost, failures, wave, wide
+from bench.tables import aggregate, comparison, controls, cost, failures, wave, wide
 from bench.tables.cells import cells
 from bench.tables.measures import tasks
 from bench.tables.render import Block, latex, markdown
@@ -18,7 +18,7 @@ from bench.tables.render import Block, latex, markdown
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("comparison", "controls", "cost", "failures", "wave")
+NAMES = ("comparison", "aggregate", "controls", "cost", "failures", "wave")
 
 
 def write(tables_folder: Path, out_folder: Path) -> list[Path]:
@@ -49,6 +49,7 @@ def made(folder: Path) -> dict[str, tuple[pd.DataFrame, list[Block]]]:
     lost = failures.rows(runs, latency)
     found = {
         "comparison": (compared, wide.blocks(compared, points)),
+        "aggregate": (aggregate.rows(compared), aggregate.blocks(compared)),
         "controls": (against, controls.blocks(against)),
         "cost": (costs, cost.blocks(costs)),
         "failures": (lost, failures.blocks(lost)),
