@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 
-from bench import tables
+from bench import claims, tables
 from bench.publish import first_table
 from bench.speed import table as speed
 from bench.speed.publish import holds
 
 ROOT = Path(__file__).parents[1]
-EVERY = sorted((ROOT / "results" / "published").glob("*/tables"))
+ALL = ROOT / "results" / "published"
+EVERY = [f for f in sorted(ALL.glob("*/tables")) if f.parent.name != claims.NAME]
 PUBLISHED = [folder for folder in EVERY if not holds(folder.parent)]
 CAMPAIGNS = [folder for folder in EVERY if holds(folder.parent)]
 
@@ -28,6 +30,31 @@ def test_published_tables_regenerate_to_the_byte_from_the_tidy_tables(folder, tm
 def test_a_published_campaign_regenerates_to_the_byte(folder, tmp_path):
     for made in speed.write(folder.parent, tmp_path):
         assert made.read_bytes() == (folder / made.name).read_bytes(), made.name
+
+
+def test_the_scorecard_regenerates_to_the_byte_from_the_published_suites(tmp_path):
+    for made in claims.write(ALL, tmp_path):
+        if made.suffix in (".csv", ".md", ".tex"):
+            published = ALL / claims.NAME / "tables" / made.name
+            assert made.read_bytes() == published.read_bytes(), "run: python -m bench claims"
+
+
+def test_a_changed_raw_number_changes_the_scorecard(tmp_path):
+    entries = [entry for entry in claims.read() if entry.claim.id == "dpp-int8"]
+    (before,) = claims.score(ALL, entries)
+    shutil.copytree(ALL / "dpp_bits" / "tables", tmp_path / "dpp_bits" / "tables")
+    (same,) = claims.score(tmp_path, entries)
+    assert same == before
+    file = tmp_path / "dpp_bits" / "tables" / "points.csv"
+    rows = list(csv.reader(file.read_text().splitlines()))
+    run, top1 = (rows[0].index(name) for name in ("run", "top1"))
+    flipped = next(row for row in rows if row[run] == before.checks[0].runs[0])
+    flipped[top1] = "0.5"
+    with file.open("w", newline="") as changed:
+        csv.writer(changed, lineterminator="\n").writerows(rows)
+    (after,) = claims.score(tmp_path, entries)
+    assert after.checks[0].number.estimate < before.checks[0].number.estimate - 5
+    assert (before.verdict, after.verdict) == ("reproduced", "within noise")
 
 
 @pytest.mark.skipif(not PUBLISHED, reason="nothing is published yet")

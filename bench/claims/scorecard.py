@@ -1,0 +1,57 @@
+"""All claims against all published records: what was measured of each, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bench.claims.kinds import checks
+from bench.claims.schema import FILE, Claim, ClaimError, Entry
+from bench.claims.suites import open_suite
+from bench.claims.verdict import Check, Verdict, settle, verdict
+from bench.tidy import TidyError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim with what answers it; without checks where nothing does."""
+
+    section: str
+    method: str
+    claim: Claim
+    checks: tuple[Check, ...]
+    verdict: Verdict
+
+    @property
+    def open_seeds(self) -> list[int | None]:
+        """What its open checks need; None: more than 10,000, or not a matter of seeds."""
+        return [check.seeds_needed for check in self.checks if check.outcome == "open"]
+
+
+def score(published: Path, entries: Iterable[Entry]) -> tuple[Row, ...]:
+    """A row per claim, in the order of the file; numbers come from `published` alone.
+
+    Raises `ClaimError` with file, claim and key for what is not published as the claim asks.
+    """
+    suite = cache(lambda name: open_suite(published, name))
+    rows = []
+    for section, method, claim in entries:
+        found: list[Check] = []
+        for number, measure in enumerate(claim.measure):
+            try:
+                found += checks(measure, suite(measure.suite))
+            except (ClaimError, TidyError) as error:
+                where = f"{FILE.name}: {claim.id}: measure.{number}"
+                raise ClaimError(f"{where}.{error}") from None
+        settled = settle(found)
+        rows.append(Row(section, method, claim, settled, given(claim, settled)))
+    return tuple(rows)
+
+
+def given(claim: Claim, settled: tuple[Check, ...]) -> Verdict:
+    """The verdict on a claim with these checks."""
+    if claim.untestable is not None:
+        return "not testable"
+    return "not tested yet" if claim.untested is not None else verdict(settled)
