@@ -17,8 +17,8 @@ from bench.tables.texts import digits
 from tests import records
 from tests.records import comparison, make
 
-TEXTS = ("variant", "other paths")
-NUMBER = re.compile("[~×]")
+TEXTS = ("variant", "other paths", "against its controls")
+NUMBER = re.compile("[~×]")  # noqa: RUF001
 DASH = "–"  # noqa: RUF001
 
 
@@ -82,7 +82,7 @@ def test_one_row_has_all_numbers_of_the_csv(suite, arch):
             "epochs": (row["epochs"], 0.005),
             "train, s": (sum(row[f"seconds_{phase}"] for phase in PHASES), 0.5),
         }
-        assert set(wanted) | {"variant", "density", "other paths"} >= set(shown) >= set(wanted)
+        assert {"density", *wanted, *TEXTS} >= set(shown) >= {*wanted}
         for name, (value, step) in wanted.items():
             assert first[name] == pytest.approx(value, abs=1.01 * step, nan_ok=True), name
         assert f"({row['n']})" in shown["top-1, %"]
@@ -124,6 +124,21 @@ def test_other_paths_stand_beside_the_fastest_with_their_own_speedups(suite):
         for path, gain in told.items():
             own = latency[(latency["path"] == path) & latency["run"].isin(row["runs"].split())]
             assert any(abs(float(gain) - value) < 0.0051 for value in own["speedup"])
+
+
+def test_the_row_says_how_a_method_stands_against_its_controls(suite):
+    verdicts = made(suite / "tables")["controls"][0].dropna(subset=["target_density"])
+    table = comparison(suite).query("block == 'method'")
+    told = 0
+    for row in table.to_dict("records"):
+        key = [row["arch"], row["variant"], row["target_density"]]
+        same = verdicts[(verdicts[["arch", "variant", "target_density"]] == key).all(axis=1)]
+        wanted = ", ".join(
+            f"{c}: {v}" for c, v in zip(same["control"], same["verdict"], strict=True)
+        )
+        assert (row["controls"] if wanted else "") == wanted
+        told += bool(wanted)
+    assert told
 
 
 def test_energy_is_a_column_where_it_was_measured(suite):

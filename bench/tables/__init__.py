@@ -44,8 +44,8 @@ def write(tables_folder: Path, out_folder: Path) -> list[Path]:
 def made(folder: Path) -> dict[str, tuple[pd.DataFrame, list[Block]]]:
     """The numbers of each table and what is shown of them, in the order of `NAMES`."""
     runs, points, latency = (tidy.read(folder, name) for name in ("runs", "points", "latency"))
-    compared = comparison.rows(cells(points), points, latency)
     against, costs = controls.rows(points), cost.rows(runs)
+    compared = comparison.rows(cells(points), points, latency, controls.standings(against))
     lost = failures.rows(runs, latency)
     found = {
         "comparison": (compared, wide.blocks(compared, points)),

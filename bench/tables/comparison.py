@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *GROUP, "variant", "target_density", "block", "method", "family", "n", "*", "*_low", "*_high",
-    "*_half", "group", "best", "seeds_needed", "top5", "*_before", "delta_dense",
+    "*_half", "group", "best", "seeds_needed", "controls", "top5", "*_before", "delta_dense",
     "delta_dense_half", "delta_dense_p", "interpolated", "density", "bits", "compression",
     "parameter_ratio", "macs", "effective_macs", "theoretical_speedup", "weight_bits",
     "activation_bits", "bops", "bop_reduction", "measured_speedup", "speedup_low", "speedup_high",
@@ -25,8 +25,8 @@ COLUMNS = (
 )  # fmt: skip
 """A star stands for each measure of the suite's tasks: `top1`, `relative_l2`."""
 TEXTS = frozenset([
-    *GROUP, "variant", "block", "method", "family", "group", "latency_path", "latency_setting",
-    "other_paths", "latency_reason", "reason", "provenance", "device", "runs",
+    *GROUP, "variant", "block", "method", "family", "group", "controls", "latency_path",
+    "latency_setting", "other_paths", "latency_reason", "reason", "provenance", "device", "runs",
 ])  # fmt: skip
 AVERAGES = (
     "density", "bits", "compression", "parameter_ratio", "macs", "effective_macs",
@@ -36,8 +36,15 @@ AVERAGES = (
 SPENT = ("seconds_pretrain", "seconds_score", "seconds_prune", "seconds_finetune", "seconds")
 
 
-def rows(seeds: pd.DataFrame, points: pd.DataFrame, latency: pd.DataFrame) -> pd.DataFrame:
+def rows(
+    seeds: pd.DataFrame,
+    points: pd.DataFrame,
+    latency: pd.DataFrame,
+    controls: pd.Series | None = None,
+) -> pd.DataFrame:
     """The long table, times last; `seeds` is `cells.cells(points)`.
+
+    `controls`: how each row stands against its controls (`bench.tables.controls.standings`).
 
     Cells that no seed fills, since all failed or none reaches the density, are rows too.
     """
@@ -63,6 +70,10 @@ def rows(seeds: pd.DataFrame, points: pd.DataFrame, latency: pd.DataFrame) -> pd
     for key, lost in missing.items():
         names = dict(zip((*GROUP, "variant", "target_density"), key, strict=True))
         table.append(names | empty(lost) | NO_RANK)
+    if controls is not None:
+        keys = (*controls.index.names,)
+        for row in table:
+            row["controls"] = controls.get(tuple(row[key] for key in keys))
     return ordered(table, spelt(COLUMNS, points))
 
 

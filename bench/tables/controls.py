@@ -79,6 +79,13 @@ def compare(cell: pd.DataFrame, shown: Measure) -> dict[str, Any]:
     }
 
 
+def standings(table: pd.DataFrame) -> pd.Series:
+    """Per (dataset, arch, tier, variant, density): `random: better, magnitude: tie`."""
+    told = table["control"] + ": " + table["verdict"]
+    keys = [*GROUP, "variant", "target_density"]
+    return told.groupby([table[key] for key in keys], sort=True).agg(", ".join).rename("controls")
+
+
 def verdict(advantage: float, p: float) -> str:
     """What a corrected p value lets us say of a method against its control."""
     if p != p:

@@ -56,6 +56,9 @@ def columns(shown: pd.DataFrame, what: Measure) -> list[Column]:
         Column("Δ dense",
                lambda row: spread(100 * row["delta_dense"], 100 * row["delta_dense_half"]),
                "Δ dense: paired by seed, in points, ± half of its 95 % interval."),
+        Column("against its controls", lambda row: said(row["controls"]),
+               "Against its controls: masks with its own layer densities, or its shape trained "
+               "from scratch; at 5 %, corrected (Holm).", bool(shown["controls"].notna().any())),
         Column("before", lambda row: number(100 * row[f"{what.column}_before"], ".2f"),
                f"Before: {what.short} in per cent before the last fine-tuning."),
         Column("actual", lambda row: number(row["density"], ".4f"),
