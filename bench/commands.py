@@ -325,8 +325,14 @@ def page(folders: list[str], out: str | None) -> None:
 
 
 def claims(published: str) -> None:
-    """Write the scorecard, what papers claim beside what was measured, into PUBLISHED/scorecard."""
+    """Write the scorecard, what papers claim beside what was measured, into PUBLISHED/scorecard.
+
+    And its first table into README.md.
+    """
     from bench.claims import write
+    from bench.publish import show
 
     for file in write(Path(published)):
         print(file)
+        if file.suffix == ".md":
+            show(Path("README.md"), file.stem, file.read_text(encoding="utf-8"))
