@@ -120,6 +120,21 @@ def make(name: str, params: dict[str, Any]) -> Method:
         raise MethodError("; ".join(complaint(name, item) for item in error.errors())) from None
 
 
+def pattern(name: str, params: dict[str, Any]) -> str | None:
+    """The pattern of zeros of a run: among its parameters, else the default, else what it can make.
+
+    None of the dense net, and of a method whose file is gone: its numbers are still good.
+    """
+    if "pattern" in params:
+        return str(params["pattern"])
+    try:
+        kind = load(name)
+    except MethodError:
+        return None
+    field = kind.model_fields.get("pattern")
+    return str(field.default) if field else " or ".join(kind.patterns) or None
+
+
 def complaint(name: str, error: Any) -> str:
     """One pydantic error as a sentence that names the method, the field and what is allowed."""
     where = ".".join(str(part) for part in error["loc"]) or "(parameters together)"

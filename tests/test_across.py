@@ -9,6 +9,7 @@ from scipy import stats as reference
 
 from bench import tables
 from bench.across import ENOUGH, friedman, nemenyi, ranking
+from bench.figures import critical_difference, style
 from bench.tables import aggregate
 from bench.tables.render import markdown
 from tests import records
@@ -128,3 +129,27 @@ def test_the_table_ranks_what_every_task_has_and_names_the_rest(comparison):
 def test_of_an_error_less_is_better(comparison):
     fields = comparison.rename(columns={"top1": "relative_l2"})
     assert list(aggregate.rows(fields)["variant"]) == ["bad", "middle", "good"]
+
+
+def test_the_diagram_has_a_dot_at_each_mean_rank_and_a_bar_over_each_run_of_ties():
+    rng = np.random.default_rng(7)
+    made = ranking(NAMES, rng.normal(size=(9, 2, 8)) + np.arange(8))
+    with style.style():
+        axes = style.figure(7, 3).subplots()
+        critical_difference.diagram(axes, made)
+    dots = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert dots == list(made.means)
+    bars = [line for line in axes.lines if line.get_linewidth() == 2.5]
+    assert len(bars) == sum(first != last for first, last in made.ties())
+    texts = " ".join(text.get_text() for text in axes.texts)
+    assert all(name in texts for name in NAMES)
+    assert f"critical difference {made.critical:.2f}" in texts
+
+
+def test_too_few_tasks_are_a_message_and_files_repeat(tmp_path):
+    folder = make(tmp_path)
+    first = [file.read_bytes() for file in
+             critical_difference.draw(folder / "tables", tmp_path / "a")]  # fmt: skip
+    again = [file.read_bytes() for file in
+             critical_difference.draw(folder / "tables", tmp_path / "b")]  # fmt: skip
+    assert first == again

@@ -96,6 +96,6 @@ def test_the_readme_shows_the_scorecards_counts():
 
 def test_published_files_are_small_and_text_but_for_figures():
     for file in (ROOT / "results" / "published").rglob("*"):
-        if file.is_file():
+        if file.is_file() and file.name != "index.html":  # made on demand, not committed
             assert file.stat().st_size < 2_500_000, file  # histories of 700 runs
             assert file.suffix in (".csv", ".md", ".tex", ".json", ".png", ".pdf"), file

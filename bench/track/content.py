@@ -51,15 +51,14 @@ Sample = tuple[str, float, int, int]
 def tags(record: Record, suite: str) -> dict[str, str]:
     """What runs are filtered and grouped by; without the digest, which marks a complete mirror."""
     spec = record.spec
-    family, pattern = _traits(spec)
     commit = (record.environment.get("git") or {}).get("commit")
     every = {
         RUN: record.id,
         SUITE: suite,
         "method": spec.method,
-        "family": family,
+        "family": _family(spec.method),
         "variant": spec.variant or spec.method,
-        "pattern": pattern,
+        "pattern": method.pattern(spec.method, dict(spec.params)),
         "seed": str(spec.seed),
         "tier": spec.tier,
         "git_commit": commit,
@@ -185,15 +184,12 @@ def _cost(record: Record) -> Iterator[tuple[str, float]]:
     yield from ((key, float(value)) for key, value in total.items())
 
 
-def _traits(spec: RunSpec) -> tuple[str, str]:
-    """Family and zero pattern: the spec's pattern, else the method's default, else its only one."""
+def _family(name: str) -> str:
+    """The method's family, as its file says."""
     try:
-        found = method.load(spec.method)
+        return method.load(name).family
     except method.MethodError:
-        return "(method file is gone)", str(spec.params.get("pattern", ""))
-    field = found.model_fields.get("pattern")
-    only = found.patterns[0] if len(found.patterns) == 1 else ""
-    return found.family, str(spec.params.get("pattern", only if field is None else field.default))
+        return "(method file is gone)"
 
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
