@@ -1,5 +1,5 @@
 # The whole workflow: snakemake --cores all [--config suite=quick|fashion|cifar|paper|path/to/your.yaml]
-# data -> run (train, prune, measure) -> latency -> collect -> track, tables, figures
+# data -> run (train, prune, measure) -> latency -> collect -> track, tables, figures, page
 
 from bench import workflow as bench_workflow
 
@@ -21,6 +21,7 @@ rule all:
         f"{SUITE}/track.json",
         expand(f"{SUITE}/tables/{{table}}.{{kind}}", table=PLAN.paper_tables, kind=bench_workflow.KINDS),
         expand(f"{SUITE}/figures/{{figure}}.{{kind}}", figure=PLAN.figures, kind=["png", "pdf"]),
+        f"{SUITE}/index.html",
 
 
 rule plan:
@@ -138,52 +139,83 @@ rule track:
         "python -m bench track --plan {input.plan} > {output} 2> {log} || {{ tail -n 20 {log} >&2; exit 1; }}"
 
 
-rule tables:
+if "source" in config:  # tables and figures of what was published, from its tidy tables alone
+
+    include: "bench/published.smk"
+
+    rule published:
+        default_target: True
+        log:
+            "results/again/published.log",
+        threads: workflow.cores
+        params:
+            parts=["tables", "figures"],
+            sources=SOURCES,
+        shell:
+            AGAIN
+
+else:
+
+    rule tables:
+        input:
+            rules.collect.output,
+        output:
+            [
+                report(
+                    f"{SUITE}/tables/{table}.{kind}",
+                    caption=f"bench/report/{caption}.rst",
+                    category="Tables",
+                    labels={"table": table, "format": kind},
+                )
+                for table, caption in PLAN.paper_tables.items()
+                for kind in bench_workflow.KINDS
+            ],
+        log:
+            f"{SUITE}/logs/tables.log",
+        params:
+            suite=subpath(input[0], ancestor=2),  # results/<suite>
+        message:
+            "write tables"
+        shell:
+            "python -m bench tables {params.suite} 2> {log} || {{ cat {log} >&2; exit 1; }}"
+
+    rule figures:
+        input:
+            rules.collect.output,
+        output:
+            [
+                report(
+                    f"{SUITE}/figures/{figure}.png",
+                    caption=f"bench/report/{figure}.rst",
+                    category="Figures",
+                    labels={"figure": figure},
+                )
+                for figure in PLAN.figures
+            ],
+            expand(f"{SUITE}/figures/{{figure}}.pdf", figure=PLAN.figures),
+        log:
+            f"{SUITE}/logs/figures.log",
+        params:
+            suite=subpath(input[0], ancestor=2),  # results/<suite>
+        message:
+            "draw figures"
+        shell:
+            "python -m bench figures {params.suite} 2> {log} || {{ tail -n 20 {log} >&2; exit 1; }}"
+
+
+rule page:
     input:
         rules.collect.output,
     output:
-        [
-            report(
-                f"{SUITE}/tables/{table}.{kind}",
-                caption=f"bench/report/{caption}.rst",
-                category="Tables",
-                labels={"table": table, "format": kind},
-            )
-            for table, caption in PLAN.paper_tables.items()
-            for kind in bench_workflow.KINDS
-        ],
+        f"{SUITE}/index.html",
     log:
-        f"{SUITE}/logs/tables.log",
+        f"{SUITE}/logs/page.log",
     params:
-        suite=subpath(input[0], ancestor=2),  # results/<suite>
+        suite=subpath(output[0], parent=True),
     message:
-        "write tables"
+        "write the leaderboard page"
     shell:
-        "python -m bench tables {params.suite} 2> {log} || {{ cat {log} >&2; exit 1; }}"
-
-
-rule figures:
-    input:
-        rules.collect.output,
-    output:
-        [
-            report(
-                f"{SUITE}/figures/{figure}.png",
-                caption=f"bench/report/{figure}.rst",
-                category="Figures",
-                labels={"figure": figure},
-            )
-            for figure in PLAN.figures
-        ],
-        expand(f"{SUITE}/figures/{{figure}}.pdf", figure=PLAN.figures),
-    log:
-        f"{SUITE}/logs/figures.log",
-    params:
-        suite=subpath(input[0], ancestor=2),  # results/<suite>
-    message:
-        "draw figures"
-    shell:
-        "python -m bench figures {params.suite} 2> {log} || {{ tail -n 20 {log} >&2; exit 1; }}"
+        "python -m bench page {params.suite} --out {output} 2> {log} || {{ cat {log} >&2; exit 1; }}"
 
 
 rule publish:

@@ -16,7 +16,7 @@ import pytest
 
 from bench import figures, tables, tidy
 from bench.collect import collect
-from bench.figures import curves, style, trade
+from bench.figures import curves, scales, style, trade
 from tests import records
 
 ROOT = Path(__file__).parents[1]
@@ -120,7 +120,7 @@ def test_letters_are_at_least_seven_points():
 def test_the_accuracy_axis_keeps_order_and_labels_fit():
     made = style.figure(3, 2)
     axes = made.subplots()
-    style.accuracy_axis(axes, [0.1, 0.9, 0.99, 1.0], 1 / 720)
+    scales.accuracy_axis(axes, [0.1, 0.9, 0.99, 1.0], 1 / 720)
     heights = axes.transData.transform([(0, value) for value in (0.1, 0.9, 0.99, 0.995)])[:, 1]
     assert all(later - earlier > 5 for earlier, later in itertools.pairwise(heights))
     assert 3 <= len(axes.get_yticks()) <= 12

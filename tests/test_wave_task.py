@@ -312,7 +312,10 @@ def test_the_figure_of_fields_is_the_same_from_csv_and_belongs_to_suites_of_fiel
     assert [f.read_bytes() for f in one] == [f.read_bytes() for f in two]
 
 
-@pytest.mark.parametrize("name", ["accuracy_density", "controls", "curves"])
+@pytest.mark.parametrize(
+    "name",
+    ["accuracy_density", "accuracy_latency", "controls", "cost_accuracy", "curves", "tie_groups"],
+)
 def test_the_figures_of_all_suites_show_errors(name, suite, tmp_path, monkeypatch) -> None:
     shown: list[str] = []
 

@@ -222,7 +222,9 @@ def test_a_failed_job_keeps_its_log_and_leaves_no_output(tmp_path: Path) -> None
     assert not (suite / "batches").exists() or not list((suite / "batches").iterdir())
 
 
-@pytest.mark.parametrize("more", [(), ("--config", "campaign=cpu")])
+@pytest.mark.parametrize(
+    "more", [(), ("--config", "campaign=cpu"), ("--config", "source=published")]
+)
 def test_lint_asks_for_nothing_but_an_environment(more: tuple[str, ...]) -> None:
     lint = subprocess.run(
         [str(Path(sys.executable).with_name("snakemake")), "--lint", *more],

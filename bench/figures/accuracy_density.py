@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import tidy
-from bench.figures import style, trade
+from bench.figures import scales, trade
 from bench.tables.cells import asked
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ NAME = "accuracy_density"
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
-    """Write `accuracy_density.{pdf,png}`: top-1 over density, one panel per (dataset, arch).
+    """Write `accuracy_density.{pdf,png}`: top-1 over density, per (dataset, arch) and family.
 
     One-shot methods stand at the densities asked of them; a curve stands where its rounds ended.
     """
     points = tidy.read(tables, "points")
-    table = trade.rounds(points)
-    ticks = {density for row in points.to_dict("records") for density in asked(row)}
+    ticks = sorted({density for row in points.to_dict("records") for density in asked(row)})
 
     def axis(axes: Axes, values: list[float]) -> None:
-        style.density_axis(axes, values, sorted(ticks))
+        scales.density_axis(axes, values, ticks, removed=False)
 
-    return trade.draw(table, "kept", axis, out, NAME, dodge=True)
+    size = trade.Size("kept", "weights kept, %", axis, dodge=True)
+    return trade.draw(trade.rounds(points), size, out, NAME)

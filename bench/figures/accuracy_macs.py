@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import tidy
-from bench.figures import style, trade
+from bench.figures import scales, trade
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME = "accuracy_macs"
+LABEL = "multiply-adds"
 
 
 def draw(tables: Path, out: Path) -> list[Path]:
     """Write `accuracy_macs.{pdf,png}`: top-1 over multiply-adds with non-zero weights."""
-    table = trade.rounds(tidy.read(tables, "points"))
-    return trade.draw(table, "effective_macs", axis, out, NAME)
+    size = trade.Size("effective_macs", LABEL, axis)
+    return trade.draw(trade.rounds(tidy.read(tables, "points")), size, out, NAME)
 
 
 def axis(axes: Axes, values: list[float]) -> None:
     """Multiply-adds on a log2 axis."""
-    style.log_axis(axes, values, "multiply-adds with non-zero weights, one sample")
+    scales.log_axis(axes, values, LABEL, gap=0.25)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench import tidy
-from bench.figures import style
+from bench.figures import scales, style
 from bench.tables import controls, measures
 from bench.tables.cells import GROUP
 
@@ -54,7 +53,7 @@ def fitting(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     sparsest = table.groupby([*GROUP, "variant"])["target_density"].transform("min")
     return table[
         table["target_density"] == sparsest
-    ], "\n(sparsest density of each; the table has all)"
+    ], "\n(sparsest density of each;\nthe table has all)"
 
 
 def better(what: measures.Measure) -> str:
@@ -64,7 +63,7 @@ def better(what: measures.Measure) -> str:
 
 def label(kind: str) -> str:
     """Legend entry of one kind of control."""
-    return f"minus {kind} with the same layer densities"
+    return f"minus {kind}, {controls.about(kind)}"
 
 
 def panel(axes: Axes, part: pd.DataFrame, kinds: dict[str, style.Look]) -> None:
@@ -101,17 +100,6 @@ def panel(axes: Axes, part: pd.DataFrame, kinds: dict[str, style.Look]) -> None:
     low, high = 100 * min(part["difference"].min(), 0), 100 * max(part["difference"].max(), 0)
     margin = 0.35 * (high - low) + 1
     axes.set_xlim(max(100 * np.fmin(part["low"].min(), low / 100) - 1, low - margin), high + margin)
-    ticks = apart(axes, (0, 2, -2, 10, -10, 50, -50, 1, -1, 5, -5, 20, -20))
+    ticks = scales.apart(axes, (0, 2, -2, 10, -10, 50, -50, 1, -1, 5, -5, 20, -20))
     axes.set_xticks(ticks, [f"{t:+d}" if t else "0" for t in ticks])
     axes.minorticks_off()
-
-
-def apart(axes: Axes, wanted: Sequence[float]) -> list[float]:
-    """The `wanted` x ticks within the limits whose labels do not touch; the first ones win."""
-    low, high = axes.transScale.transform([(x, 0) for x in axes.get_xlim()])[:, 0]
-    kept: dict[float, float] = {}
-    for tick in wanted:
-        place = (axes.transScale.transform((tick, 0))[0] - low) / (high - low)
-        if 0 <= place <= 1 and all(abs(place - other) > 0.1 for other in kept.values()):
-            kept[tick] = place
-    return sorted(kept)

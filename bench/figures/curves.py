@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import tidy
-from bench.figures import style
+from bench.figures import labels, page, scales, style
+from bench.figures.multiples import OTHERS, PALE, Place, save
 from bench.figures.trade import CONTROLS
 from bench.tables import measures
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 NAME = "curves"
 LABELS = (
-    "run", "dataset", "arch", "tier", "variant", "method", "like", "target_density", "task",
+    "run", "dataset", "arch", "tier", "variant", "method", "family", "like", "like_variant",
+    "target_density", "task",
 )  # fmt: skip
 
 
@@ -25,24 +27,17 @@ def draw(tables: Path, out: Path) -> list[Path]:
 
     It is the training accuracy where no validation was taken. Of each variant the sparsest density
     is shown, where training matters most; a run that yields a curve is shown with all its rounds.
-    One panel per (dataset, arch, tier).
+    Per (dataset, arch, tier) and family.
     """
-    runs, history = tidy.read(tables, "runs"), tidy.read(tables, "history")
-    lines = training(runs, history)
-    groups = list(lines.groupby(["dataset", "arch", "tier"], sort=True))
-    if not groups:
-        return style.message("No run left a training history.", out, NAME)
-    methods = lines[(lines["method"] != "dense") & lines["like"].isna()]
-    looks = style.looks(sorted(set(methods["variant"])))
-    with style.style():
-        made, axes = style.panels(len(groups), [*looks, "dense", CONTROLS])
-        for one, (key, part) in zip(axes, groups, strict=True):
-            panel(one, part, looks)
-            least = part.loc[part["method"] != "dense", "target_density"].min()
-            density = f", asked for {100 * least:.3g} %" if least == least else ""
-            one.set_title(f"{key[0]}, {key[1]}, {key[2]} tier{density}", loc="left")
-        style.legend(made, axes)
-        return style.save(made, out, NAME)
+    lines = training(tidy.read(tables, "runs"), tidy.read(tables, "history"))
+    places = []
+    for title, part in page.places(lines):
+        rows = part.assign(score=part["value"])
+        least = part.loc[part["block"] != "dense", "target_density"].min()
+        density = f", asked for {100 * least:.3g} %" if least == least else ""
+        axis = measures.measure(part).validation
+        places.append(Place(f"{title}{density}", rows, axis, part))
+    return save(places, panel, "epochs of the run", out, NAME)
 
 
 def training(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
@@ -51,47 +46,38 @@ def training(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
         runs[[c for c in LABELS if c in runs]],
         on="run",
     )
-    lines = lines.assign(value=lines["validation"].fillna(lines["accuracy"]))
+    lines = lines.assign(value=lines["validation"].fillna(lines["accuracy"]), block="method")
+    lines.loc[lines["like"].notna(), "block"] = "control"
+    lines.loc[lines["method"] == "dense", "block"] = "dense"
     # a rewinding method trains the dense net's first steps again, which says nothing of the method
-    replay = (lines["phase"] == "pretrain") & (lines["method"] != "dense")
+    replay = (lines["phase"] == "pretrain") & (lines["block"] != "dense")
     lines = lines[lines["value"].notna() & ~replay]
     sparsest = lines.groupby(["dataset", "arch", "tier", "variant"])["target_density"].transform(
         "min"
     )
-    return lines[(lines["method"] == "dense") | (lines["target_density"] == sparsest)]
+    return lines[(lines["block"] == "dense") | (lines["target_density"] == sparsest)]
 
 
-def panel(axes: Axes, part: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    """Mean curves of one (dataset, arch, tier); controls grey, the dense net dashed."""
-    shown: list[float] = []
-    for variant, own in part.groupby("variant", sort=True):
+def panel(axes: Axes, part: pd.DataFrame, variants: tuple[str, ...]) -> list[labels.Name]:
+    """Mean curves: these variants in colour, their controls dotted, the dense net dashed."""
+    looks, names, shown = style.looks(variants), [], []
+    line: dict[str, Any]
+    for (block, variant), own in part.groupby(["block", "variant"], sort=True):
         curve = own.groupby("epoch")["value"].mean()
-        shown += list(curve)
-        if own["method"].iloc[0] == "dense":
-            axes.plot(
-                curve.index, curve, color="black", lw=0.8, ls=(0, (4, 2)), zorder=2, label="dense"
-            )
+        like = own["like_variant"].iloc[0]
+        if block == "dense":
+            line = {"color": "black", "lw": 0.8, "ls": (0, (4, 2)), "zorder": 2, "label": "dense"}
         elif variant in looks:
-            look = looks[variant]
-            every = max(1, len(curve) // 6)
-            mark = {
-                "color": look.color,
-                "marker": look.marker,
-                "linestyle": look.linestyle,
-                "markevery": every,
-            }
-            axes.plot(
-                curve.index,
-                curve,
-                label=variant,
-                markeredgecolor="white",
-                markeredgewidth=0.4,
-                zorder=3,
-                **mark,
-            )
+            color, marker, dashes = looks[variant]
+            line = {"color": color, "ls": dashes, "marker": marker, "ms": 3.2, "mec": "white",
+                    "mew": 0.4, "markevery": max(1, len(curve) // 6), "zorder": 3}  # fmt: skip
+            names.append(labels.Name(variant, curve.index[-1], curve.iloc[-1], color))
+        elif block == "control" and like in looks:
+            line = {"color": looks[like].color, "ls": ":", "lw": 0.7, "label": CONTROLS}
         else:
-            axes.plot(curve.index, curve, color=style.GREY, lw=0.7, zorder=1, label=CONTROLS)
-    what = measures.measure(part)
-    style.accuracy_axis(axes, shown, 5e-4, error=what.lower)
-    axes.set_xlabel("epochs of the run")
-    axes.set_ylabel(what.validation)
+            line = {"color": PALE, "lw": 0.7, "zorder": 0.5, "label": OTHERS}
+        if block != "control" or like in looks:
+            axes.plot(curve.index, curve, **line)
+            shown += list(curve) if block == "dense" or variant in looks else []
+    scales.accuracy_axis(axes, shown, 5e-4, error=measures.measure(part).lower)
+    return names

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bench import stats, tidy
-from bench.figures import style
+from bench.figures import scales, style
 from bench.method import Method, make
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def curve(axes: Axes, table: pd.DataFrame, x: str, y: str, look: style.Look, lab
 
 
 def accuracy_axis(axes: Axes, values: list[float], samples: float) -> None:
-    """`style.accuracy_axis` with the fewer ticks that a low panel holds; `samples`: of a test."""
-    style.accuracy_axis(axes, values, 0.5 / max(samples, 1.0))
+    """`scales.accuracy_axis` with the fewer ticks that a low panel holds; `samples`: of a test."""
+    scales.accuracy_axis(axes, values, 0.5 / max(samples, 1.0))
     ticks = axes.get_yticks()
     kept = ticks[:: -(-len(ticks) // 6)]
     axes.set_yticks(kept, [f"{100 * tick:.6g}" for tick in kept])
@@ -128,7 +128,7 @@ class Lines:
         elif self.scale == "linear":
             axes.set_ylim(0, 1.08 * factor * part[self.column].max())
         elif self.scale == "log":
-            _counts(axes, factor * part[self.column])
+            scales.plain_axis(axes, "y", list(factor * part[self.column]))
         else:
             axes.set(xscale="log", yscale="log")
         axes.set(xlabel=self.x[1], ylabel=self.label)
@@ -146,16 +146,6 @@ def trace(axes: Axes, values: pd.Series, look: style.Look, label: str) -> None:
         markevery=max(1, len(values) // 6),
         label=label,
     )
-
-
-def _counts(axes: Axes, values: pd.Series) -> None:
-    """A logarithmic y axis over counts, with ticks 1, 2, 5, 10, ..."""
-    low, high = max(float(values.min()), 1e-3) / 1.3, float(values.max()) * 1.3
-    axes.set(yscale="log", ylim=(low, high))
-    every = [lead * 10.0**power for power in range(-3, 10) for lead in (1, 2, 5)]
-    ticks = [tick for tick in every if low <= tick <= high]
-    axes.set_yticks(ticks, [style.count(tick) for tick in ticks])
-    axes.set_yticks([], minor=True)
 
 
 Panel = Callable[["Axes", "pd.DataFrame"], None]

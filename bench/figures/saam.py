@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import stats, tidy
-from bench.figures import inside, style
+from bench.figures import inside, scales, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ def accuracy(axes: Axes, part: pd.DataFrame, looks: dict[float, style.Look]) -> 
             seen += list(inside.curve(axes, own, "target_density", y, dashed, label))
     inside.accuracy_axis(axes, seen, float(part["test_samples"].max()))
     asked = sorted(set(part["target_density"]))
-    style.density_axis(axes, asked, asked)
+    scales.density_axis(axes, asked, asked)
     axes.set_ylabel("test top-1, %")
 
 
@@ -118,7 +118,7 @@ def difference(axes: Axes, part: pd.DataFrame, looks: dict[float, style.Look]) -
         axes.set_yticks([])
         axes.text(0.5, 0.6, "no run with alpha 0\nto compare with", ha="center",
                   transform=axes.transAxes)  # fmt: skip
-    style.density_axis(axes, asked, asked)
+    scales.density_axis(axes, asked, asked)
     axes.set_ylabel("difference")
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.figures import style
+from bench.figures import heat, labels, page, scales, style
 from bench.speed.rows import SETTING, crossovers, rows_of
 from bench.speed.table import setting
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+LEAST = 0.01
+"""The sparsest colour of a crossover: what pays below a hundredth of the weights alone is rare."""
 
 
 def draw(folder: Path, to: Path | None = None) -> list[Path]:
@@ -21,75 +24,60 @@ def draw(folder: Path, to: Path | None = None) -> list[Path]:
 
 
 def crossover(table: pd.DataFrame, out: Path) -> list[Path]:
-    """Per setting: for each layer and path the density below which it beats the best dense kernel.
+    """Per setting a map: for each layer and path the density below which it beats the dense layer.
 
-    A hollow mark at the left edge: never, in what was measured; a full one at the right: always.
+    That is the fastest dense one, and in per cent; `never` and `always` are over what was measured.
     """
     found = crossovers(table)
     if found.empty:
         return style.message("No path for zeros was measured on a layer.", out, "crossover")
-    order = list(dict.fromkeys(table.loc[table["dataset"] == "layers", "arch"]))
     found = found.assign(way=ways(found))
-    looks = style.looks(sorted(found["way"].unique()))
-    asked = sorted(table.loc[table["asked"] < 1, "asked"].unique())
-    least, most = asked[0], asked[-1]
-    columns = min(2, len(groups := list(found.groupby(SETTING, sort=True))))
-    rows = -(-len(groups) // columns)
+    order = list(dict.fromkeys(table.loc[table["dataset"] == "layers", "arch"]))
+    groups, columns = list(found.groupby(SETTING, sort=True)), sorted(set(found["way"]))
+    beside = min(len(groups), 2 if len(columns) <= 4 else 1)
+    rows = -(-len(groups) // beside)
+    width = page.WIDTH if beside > 1 or len(columns) > 4 else style.COLUMN
     with style.style():
-        made = style.figure(columns * style.COLUMN, 0.9 + (0.6 + 0.105 * len(order)) * rows)
-        grid = made.subplots(rows, columns, squeeze=False, sharey=True)
-        for axes in list(grid.flat)[len(groups) :]:
-            axes.remove()
-        for axes, (key, part) in zip(grid.flat, groups, strict=False):
-            for way, own in part.groupby("way", sort=True):
-                _marks(axes, own, order, looks[str(way)], str(way), (least / 1.5, most * 1.5))
-            axes.set_title(setting(key), loc="left")
-            axes.set(xscale="log", xlim=(least / 1.8, most * 1.8), ylim=(len(order) - 0.5, -0.5))
-            axes.set_xticks(asked, [f"{density:g}" for density in asked], fontsize=6)
-            axes.set_xticks([], minor=True)
-            axes.set_yticks(range(len(order)), order, fontsize=5)
-            axes.set_xlabel("density below which it pays")
-        style.legend(made, list(grid.flat)[: len(groups)])
+        made = style.figure(width, (0.9 + labels.ROW * len(order)) * rows + 0.7)
+        grid = list(made.subplots(rows, beside, squeeze=False, sharey=True).flat)
+        for spare in grid[len(groups) :]:
+            spare.remove()
+        for axes, (key, part) in zip(grid, groups, strict=False):
+            mesh = pays(axes, part, order, columns)
+            axes.set_title(setting(key).replace(", batch", ",\nbatch"), loc="left")
+        heat.bar(made, mesh, grid[: len(groups)], "pays below this density, %")
         return style.save(made, out, "crossover")
+
+
+def pays(axes: Axes, part: pd.DataFrame, layers: list[str], columns: list[str]) -> Any:
+    """The map of one setting; what always pays has the colour of the dense layer."""
+    import pandas as pd
+
+    at = part["density"].mask(part["verdict"] == "always", 1.0).mask(part["verdict"] == "never", 0)
+    said = part["verdict"].where(part["verdict"] != "found", (100 * at).map("{:.2g}".format))
+    shares, texts = (
+        pd.DataFrame({"layer": part["arch"], "way": part["way"], "cell": cell})
+        .pivot(index="layer", columns="way", values="cell")
+        .reindex(index=layers, columns=columns)
+        for cell in (at, said)
+    )
+    mesh = heat.cells(axes, shares.to_numpy(dtype=float), texts.fillna("").to_numpy(), LEAST)
+    names = [labels.wrapped(way, 10) for way in columns]
+    axes.set_xticks([i + 0.5 for i in range(len(names))], names)
+    axes.set_yticks([i + 0.5 for i in range(len(layers))], layers)
+    return mesh
 
 
 def ways(found: pd.DataFrame) -> list[str]:
     """The path of each row, and the version where that path runs several: `csr, 2:4`."""
     several = found.groupby("path")["version"].nunique() > 1
     short = found["version"].str.extract(r"pattern=([^,)]+)", expand=False).fillna(found["version"])
+    if short.nunique() < found["version"].nunique():  # the pattern alone does not tell them apart
+        short = found["version"]
     return [
         f"{path}, {version}" if several[path] else path
         for path, version in zip(found["path"], short, strict=True)
     ]
-
-
-def _marks(
-    axes: Axes,
-    own: pd.DataFrame,
-    order: list[str],
-    look: style.Look,
-    label: str,
-    edges: tuple[float, float],
-) -> None:
-    places = {"never": edges[0], "always": edges[1]}
-    at = [
-        places.get(verdict, density)
-        for verdict, density in zip(own["verdict"], own["density"], strict=True)
-    ]
-    hollow = own["verdict"].eq("never").to_numpy()
-    rows = [order.index(arch) for arch in own["arch"]]
-    for empty in (False, True):
-        chosen = [i for i in range(len(rows)) if hollow[i] == empty]
-        axes.plot(
-            [at[i] for i in chosen],
-            [rows[i] for i in chosen],
-            linestyle="",
-            marker=look.marker,
-            markersize=3,
-            color=look.color,
-            markerfacecolor="none" if empty else look.color,
-            label=None if empty else label,
-        )
 
 
 def theory(table: pd.DataFrame, out: Path) -> list[Path]:
@@ -120,7 +108,9 @@ def theory(table: pd.DataFrame, out: Path) -> list[Path]:
             ends = [1.0, float(best["theory"].max())]
             axes.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
             axes.axhline(1.0, color="0.6", lw=0.8, ls=":", zorder=0)
-            axes.set(xscale="log", yscale="log", xlabel="multiply-adds of dense / those left")
+            scales.plain_axis(axes, "x", ends)
+            scales.plain_axis(axes, "y", [*best["speedup"], *ends])
+            axes.set_xlabel("multiply-adds of dense / those left")
             axes.set_ylabel("times faster, measured")
             axes.set_title(setting(key), loc="left")
         style.legend(made, panels)

@@ -79,6 +79,11 @@ def compare(cell: pd.DataFrame, shown: Measure) -> dict[str, Any]:
     }
 
 
+def about(kind: str) -> str:
+    """What a kind of control shares with the method, as a legend says it."""
+    return "same shape" if kind == "scratch" else "same layer densities"
+
+
 def standings(table: pd.DataFrame) -> pd.Series:
     """Per (dataset, arch, tier, variant, density): `random: better, magnitude: tie`."""
     told = table["control"] + ": " + table["verdict"]
