@@ -139,7 +139,7 @@ rule track:
         "python -m bench track --plan {input.plan} > {output} 2> {log} || {{ tail -n 20 {log} >&2; exit 1; }}"
 
 
-if "source" in config:  # tables and figures of what was published, from its tidy tables alone
+if "source" in config:  # what was published, from its tidy tables alone
 
     include: "bench/published.smk"
 
@@ -152,7 +152,7 @@ if "source" in config:  # tables and figures of what was published, from its tid
             parts=["tables", "figures"],
             sources=SOURCES,
         shell:
-            AGAIN
+            AGAIN + SCORECARD
 
 else:
 

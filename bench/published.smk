@@ -7,6 +7,9 @@ AGAIN = (
     "| xargs -P {threads} -n 1 python -m bench $part || exit 1; done 2> {log} || {{ cat {log} >&2; exit 1; }}"
 )
 
+# it rests on all suites
+SCORECARD = " && python -m bench claims > {log}" if len(SOURCES) > 1 else ""
+
 
 # rules without an output, so that each call does it again
 rule tables:

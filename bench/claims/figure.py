@@ -12,6 +12,7 @@ from bench.claims.scorecard import Row
 from bench.claims.table import TITLES
 from bench.claims.units import UNITS
 from bench.claims.verdict import VERDICTS, Check, Verdict
+from bench.claims.wording import short
 from bench.figures import style
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 WIDTH = 2 * style.COLUMN + 0.2
 LINE = 0.097
 """Inches: the height of a claim with up to four checks."""
-TOP, BOTTOM = 0.46, 0.42
-TITLE, LEFT, RIGHT, MARK = 0.152, 0.5, 0.83, 0.85
+TOP, BOTTOM = 0.56, 0.42
+TITLE, LEFT, RIGHT, MARK = 0.152, 0.5, 0.765, 0.78
 """Of the width: where titles begin, where the strip of numbers begins and ends, and the verdict."""
 LIMIT = 100.0
 """Steps: an interval is cut there, which is far from any bound."""
-GREEN, ORANGE, BLUE = style.COLOURS[2], style.COLOURS[1], style.COLOURS[0]
+GREEN, ORANGE, BLUE, PURPLE = (style.COLOURS[i] for i in (2, 1, 0, 3))
 DARK = "#6E6E6E"
+EQUALS = "$=$"
 SMALL: dict[str, Any] = {"fontsize": 6.0, "fontweight": "normal"}
 
 
@@ -42,8 +44,11 @@ class Sign(NamedTuple):
 SIGNS: dict[Verdict, Sign] = {
     "reproduced": Sign(GREEN, "o", True),
     "partly reproduced": Sign(BLUE, "^", True),
+    "mixed": Sign(PURPLE, "P", True),
     "within noise": Sign(DARK, "D", False),
+    "no difference made": Sign(DARK, EQUALS, True),
     "not reproduced": Sign(ORANGE, "X", True),
+    "not reached here": Sign(DARK, "<", False),
     "not tested yet": Sign(style.GREY, "s", False),
     "not testable": Sign(style.GREY, "_", True),
 }
@@ -112,7 +117,7 @@ def strip(axes: Axes, end: float) -> None:
     axes.set(xlim=(-LIMIT, LIMIT), ylim=(end, 0))
     axes.axvspan(0, LIMIT, color=GREEN, alpha=0.08, lw=0)
     axes.axvline(0, color="black", lw=0.8, zorder=1)
-    ticks = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
+    ticks = (-30, -5, -1, 0, 1, 5, 30)
     axes.set_xticks(ticks, [f"{tick:+d}" if tick else "bound" for tick in ticks])
     axes.set_yticks([])
     axes.minorticks_off()
@@ -143,10 +148,10 @@ def claim(made: Figure, axes: Axes, place: Place) -> None:
     if tags != POINTS:
         words(made, axes, tags, LEFT - 0.005, y, fontsize=4.6, color=DARK, ha="right")
     for check, height in zip(row.checks, heights(place), strict=True):
-        interval(axes, check, height, sign.colour)
+        interval(axes, check, height, style.GREY if check.beside else sign.colour)
     mark(made, axes, y, sign)
     colour = DARK if sign.colour == style.GREY else sign.colour
-    words(made, axes, row.verdict, MARK + 0.016, y, color=colour, **SMALL)
+    words(made, axes, short(row), MARK + 0.012, y, color=colour, **SMALL)
 
 
 def tag(check: Check) -> str:
@@ -163,7 +168,14 @@ def heights(place: Place) -> Iterator[float]:
 
 
 def interval(axes: Axes, check: Check, y: float, colour: str) -> None:
-    """One check: its interval and mean, full where it is decided, crossed where against."""
+    """One check: its interval and mean, full where it is decided, crossed where against.
+
+    Two variants that end in the same nets have no interval; what is not reached has nothing.
+    """
+    if check.number.lack:
+        if check.outcome == "same":
+            axes.plot(0, y, marker=EQUALS, color=colour, ms=3.5, mew=0, zorder=3)
+        return
     centre, low, high = (max(-LIMIT, min(LIMIT, x)) for x in beyond(check))
     axes.plot([low, high], [y, y], color=colour, lw=0.7, zorder=2, solid_capstyle="butt")
     face = "white" if check.outcome == "open" else colour
@@ -200,14 +212,15 @@ def looks(sign: Sign, size: float) -> dict[str, Any]:
     """The mark of a verdict as matplotlib wants it."""
     face = sign.colour if sign.full else "white"
     drawn = {"marker": sign.marker, "color": sign.colour, "markerfacecolor": face}
-    return drawn | {"markeredgewidth": 0.8, "markersize": size, "linestyle": ""}
+    edge = 0.0 if sign.marker == EQUALS else 0.8  # glyphs are outlines: an edge would fill them
+    return drawn | {"markeredgewidth": edge, "markersize": size, "linestyle": ""}
 
 
 def legend(made: Figure, rows: Sequence[Row]) -> None:
-    """The verdicts with how many there are of each, above all."""
+    """The verdicts with how many there are of each, as the table counts them, above all."""
     from matplotlib.lines import Line2D
 
-    counts = Counter(row.verdict for row in rows)
+    counts = Counter(row.verdict for row in rows if row.empirical)
     handles = [
         Line2D([], [], label=f"{verdict} {counts[verdict]}", **looks(SIGNS[verdict], 4.5))
         for verdict in VERDICTS
@@ -215,7 +228,7 @@ def legend(made: Figure, rows: Sequence[Row]) -> None:
     made.legend(
         handles=handles,
         loc="upper center",
-        ncols=len(handles),
+        ncols=(len(handles) + 1) // 2,
         columnspacing=1.2,
         handletextpad=0.2,
         borderaxespad=0.2,

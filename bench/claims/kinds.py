@@ -2,66 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
-from scipy.stats import pearsonr, spearmanr
-
-from bench.claims import schema
-from bench.claims.schema import ClaimError, pick
-from bench.claims.shape import changes
-from bench.claims.suites import Suite, place
-from bench.claims.verdict import Check, Number, Region, by_count, by_interval, by_seeds
+from bench.claims import measurements
+from bench.claims.at import At, bounds, by_seed, shared, spoken
+from bench.claims.gaps import gap
+from bench.claims.logs import correlation, event, shape
+from bench.claims.measurements import Measurement
+from bench.claims.number import Region, by_count, by_interval, by_seeds
+from bench.claims.schema import ClaimError
+from bench.claims.suites import Suite
+from bench.claims.verdict import Check
 from bench.stats import Seeds
 from bench.tables import speed
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-NEGLIGIBLE = 0.1
-"""Points: an advantage smaller than this is none (ten of 10,000 test images)."""
-
-
-@dataclass(frozen=True)
-class At:
-    """One measurement at one of its densities, with the variant's rows there."""
-
-    measure: schema.Measurement
-    suite: Suite
-    density: Any
-    rows: pd.DataFrame
-
-    def check(
-        self,
-        number: Number,
-        unit: str,
-        region: Region,
-        label: str = "",
-        other: str = "",
-        runs: Iterable[str] = (),
-    ) -> Check:
-        """The check of a number that was read off these rows, and perhaps the `other`'s `runs`."""
-        density = "" if self.density == "end" else f"{100 * self.density:.3g} %"
-        return Check(
-            label=", ".join(part for part in (self.measure.label, density, label) if part),
-            place=place(self.rows),
-            suite=self.measure.suite,
-            variant=self.measure.variant,
-            other=other,
-            unit=unit,
-            region=region,
-            number=number,
-            runs=(*self.rows["run"], *runs),
-        )
-
-    @property
-    def seeds(self) -> dict[str, int]:
-        """Run -> seed."""
-        return dict(zip(self.rows["run"], self.rows["seed"], strict=True))
-
-
-def checks(measure: schema.Measurement, suite: Suite) -> Iterator[Check]:
+def checks(measure: Measurement, suite: Suite) -> Iterator[Check]:
     """The checks of one measurement, in its order; `ClaimError` names a key without an answer."""
     densities = measure.densities
     for density in [densities] if isinstance(densities, str) else densities:
@@ -69,63 +27,31 @@ def checks(measure: schema.Measurement, suite: Suite) -> Iterator[Check]:
         yield from KINDS[type(measure)](measure, At(measure, suite, density, rows))
 
 
-def bounds(measure: schema.Bounded, slack: float = 0.0) -> Region:
-    """Where the claim says that the number lies; `slack` is for claims of any advantage at all."""
-    slack = slack if 0 in (measure.above, measure.below) else 0.0
-    if measure.above is not None:
-        return Region(low=measure.above, slack=slack)
-    if measure.below is not None:
-        return Region(high=measure.below, slack=slack)
-    assert isinstance(measure, schema.Gap)
-    assert measure.within
-    return Region(-measure.within, measure.within)
-
-
-def by_seed(rows: pd.DataFrame, column: str) -> Seeds:
-    """Seed -> number, of the seeds that have one."""
-    pick(column, rows.columns, "column: points have no")
-    there = rows.dropna(subset=[column])
-    return dict(zip(there["seed"], there[column].astype("float64"), strict=True))
-
-
-def shared(key: str, own: Seeds, other: Seeds) -> list[int]:
-    """The seeds of both; `ClaimError` if they are fewer than two."""
-    seeds = sorted(set(own) & set(other))
-    if len(seeds) < 2:
-        raise ClaimError(f"{key}: {len(seeds)} seeds have a number on both sides; it takes two")
-    return seeds
-
-
-def gap(measure: schema.Gap, at: At) -> Iterator[Check]:
-    """Variant minus another, in points."""
-    own = by_seed(at.rows, measure.column)
-    if measure.other == "dense":
-        base, runs = by_seed(at.rows, "value_dense"), list(at.rows["dense"])
-    else:
-        key = "minus" if measure.minus else "control"
-        rows = at.suite.rows(measure.other, at.density, key)
-        base, runs = by_seed(rows, measure.column), list(rows["run"])
-    values = {s: 100 * (own[s] - base[s]) for s in shared("column", own, base)}
-    resolution = 100 * at.suite.measure.resolution(float(at.rows["test_samples"].iloc[0]))
-    region = bounds(measure, NEGLIGIBLE)
-    number = by_seeds(values, region, "points", resolution)
-    yield at.check(number, "points", region, other=measure.other, runs=runs)
-
-
-def value(measure: schema.Value, at: At) -> Iterator[Check]:
+def value(measure: measurements.Value, at: At) -> Iterator[Check]:
     """A ratio to the dense net."""
-    region = bounds(measure)
-    own = by_seed(at.rows, measure.column)
+    channels = measure.column == "channel_bop_reduction"
+    own = channel_bops(at) if channels else by_seed(at.rows, measure.column)
+    region, label = bounds(measure), spoken(measure.column)
     values = {seed: own[seed] for seed in shared("column", own, own)}
-    yield at.check(by_seeds(values, region, "times"), "times", region, label=spoken(measure.column))
+    yield at.check(by_seeds(values, region, "times"), "times", region, label=label)
 
 
-def spoken(column: str) -> str:
-    """The name of a column in a text."""
-    return column.replace("_", " ")
+def channel_bops(at: At) -> Seeds:
+    """Bit operations of the dense net over those of the channels that stay.
+
+    As papers on joint pruning and quantisation count them, MACs times the bits of weights and
+    inputs, where only removed channels save MACs. The harness's own `bops` counts, of those
+    channels, only the weights that are not zero.
+    """
+    layers = stored(at)
+    bill = layers["macs"] * layers["weight_bits"] * layers["activation_bits"]
+    bill = bill.groupby(layers["run"]).sum(min_count=1)
+    dense = at.rows["bops"].astype("float64") * at.rows["bop_reduction"]
+    reduction = dense.to_numpy() / bill[at.rows["run"]].to_numpy(dtype=float)
+    return dict(zip(at.rows["seed"], reduction, strict=True))
 
 
-def cost(measure: schema.Cost, at: At) -> Iterator[Check]:
+def cost(measure: measurements.Cost, at: At) -> Iterator[Check]:
     """What was spent over what another variant spent."""
     rows = at.suite.rows(measure.over, 1.0 if measure.over == "dense" else at.density, "over")
     region, table = bounds(measure), at.suite.runs.set_index("run")
@@ -138,52 +64,9 @@ def cost(measure: schema.Cost, at: At) -> Iterator[Check]:
     yield at.check(number, "times", region, other=measure.over, runs=rows["run"])
 
 
-def event(measure: schema.Event, at: At) -> Iterator[Check]:
-    """A number per run out of its own lines in the history."""
-    columns = [measure.column, *([measure.per] if measure.per else [])]
-    lines = at.suite.lines(measure.event, columns, at.seeds)
-    reduced = lines.groupby("run")[columns].agg(measure.reduce)
-    values = reduced[measure.column] / (reduced[measure.per] if measure.per else 1)
-    values = 1 / values if measure.inverse else values
-    region = bounds(measure)
-    own = {seed: float(values[run]) for run, seed in at.seeds.items()}
-    number = by_seeds(own, region, measure.unit)
-    yield at.check(number, measure.unit, region, label=spoken(measure.column))
-
-
-def shape(measure: schema.Shape, at: At) -> Iterator[Check]:
-    """How much a column falls and rises, phase by phase."""
-    lines = at.suite.lines(measure.event, [measure.column], at.seeds)
-    lines = lines[lines["layer"] == measure.layer]
-    table = lines.pivot_table(index="round", columns="run", values=measure.column).dropna()
-    if set(table) != set(at.seeds):
-        raise ClaimError(f"layer: not every run of {measure.variant} logged {measure.layer!r}")
-    curves = {seed: table[run].to_numpy() for run, seed in at.seeds.items()}
-    region = Region(low=0.0)
-    for number, values in enumerate(changes(curves, measure.phases)):
-        phase = measure.phases[number]
-        label = f"{phase} again" if phase in measure.phases[:number] else phase
-        yield at.check(by_seeds(values, region, "index"), "index", region, label=label)
-
-
-def correlation(measure: schema.Correlation, at: At) -> Iterator[Check]:
-    """Of two columns of an event, per run."""
-    lines = at.suite.lines(measure.event, measure.columns, at.seeds)
-    how = {"pearson": pearsonr, "spearman": spearmanr}[measure.statistic]
-    values = {
-        at.seeds[str(run)]: float(how(*(own[c].to_numpy(dtype=float) for c in measure.columns))[0])
-        for run, own in lines.groupby("run")
-    }
-    region = bounds(measure)
-    number = by_seeds(values, region, "correlation")
-    yield at.check(number, "correlation", region, label=measure.statistic)
-
-
-def exact(measure: schema.Exact, at: At) -> Iterator[Check]:
+def exact(measure: measurements.Exact, at: At) -> Iterator[Check]:
     """How many layers of these nets satisfy the rule."""
-    layers = at.suite.layers.merge(at.rows[["run", "point"]], on=["run", "point"])
-    if missing := sorted(set(at.seeds) - set(layers["run"])):
-        raise ClaimError(f"densities: no layers are stored of {', '.join(missing)}")
+    layers = stored(at)
     if measure.rule == "no_empty_layer":
         holds = layers["nonzeros"] > 0
     else:
@@ -193,7 +76,15 @@ def exact(measure: schema.Exact, at: At) -> Iterator[Check]:
     yield at.check(number, "share", Region(1, 1), label="layers")
 
 
-def speedup(measure: schema.Speedup, at: At) -> Iterator[Check]:
+def stored(at: At) -> Any:
+    """The layers of these points, a frame; `ClaimError` if a run has none."""
+    layers = at.suite.layers.merge(at.rows[["run", "point"]], on=["run", "point"])
+    if missing := sorted(set(at.seeds) - set(layers["run"])):
+        raise ClaimError(f"densities: no layers are stored of {', '.join(missing)}")
+    return layers
+
+
+def speedup(measure: measurements.Speedup, at: At) -> Iterator[Check]:
     """The measured speed-up, or what it is of the theoretical one."""
     first, latency = at.rows.iloc[0], at.suite.latency
     here = latency[(latency["dataset"] == first["dataset"]) & (latency["arch"] == first["arch"])]
@@ -214,13 +105,13 @@ def speedup(measure: schema.Speedup, at: At) -> Iterator[Check]:
     yield replace(at, rows=timed).check(number, "times", region, label=label)
 
 
-KINDS: dict[type[schema.Measurement], Callable[[Any, At], Iterator[Check]]] = {
-    schema.Gap: gap,
-    schema.Value: value,
-    schema.Cost: cost,
-    schema.Event: event,
-    schema.Shape: shape,
-    schema.Correlation: correlation,
-    schema.Exact: exact,
-    schema.Speedup: speedup,
+KINDS: dict[type[Measurement], Callable[[Any, At], Iterator[Check]]] = {
+    measurements.Gap: gap,
+    measurements.Value: value,
+    measurements.Cost: cost,
+    measurements.Event: event,
+    measurements.Shape: shape,
+    measurements.Correlation: correlation,
+    measurements.Exact: exact,
+    measurements.Speedup: speedup,
 }

@@ -25,9 +25,19 @@ class Row:
     verdict: Verdict
 
     @property
+    def one_net(self) -> bool:
+        """Whether the verdict is about repetitions of timing one net, not about seeds."""
+        return any(c.number.over == "repetitions" and not c.beside for c in self.checks)
+
+    @property
+    def empirical(self) -> bool:
+        """Whether a paper claims it, and it could have come out otherwise."""
+        return not self.claim.mechanism and self.claim.ours != "question"
+
+    @property
     def open_seeds(self) -> list[int | None]:
         """What its open checks need; None: more than 10,000, or not a matter of seeds."""
-        return [check.seeds_needed for check in self.checks if check.outcome == "open"]
+        return [c.seeds_needed for c in self.checks if c.outcome == "open" and not c.beside]
 
 
 def score(published: Path, entries: Iterable[Entry]) -> tuple[Row, ...]:
@@ -54,4 +64,6 @@ def given(claim: Claim, settled: tuple[Check, ...]) -> Verdict:
     """The verdict on a claim with these checks."""
     if claim.untestable is not None:
         return "not testable"
-    return "not tested yet" if claim.untested is not None else verdict(settled)
+    if claim.untested is not None:
+        return "not tested yet"
+    return verdict(settled, claim.relation, claim.best_case)

@@ -28,6 +28,17 @@ def changes(curves: Mapping[int, np.ndarray], phases: Sequence[str]) -> list[dic
     return [{seed: float(own[i]) for seed, own in found.items()} for i in range(len(phases))]
 
 
+def reached(curves: Mapping[int, np.ndarray], phases: Sequence[str], least: float) -> int:
+    """How many of the phases, up to the last one that is seen, the mean curve has before it ends.
+
+    A change below `least` is none. What would come after the last of them may come in rounds that
+    were not run; a phase that is missing before it is missing for good.
+    """
+    mean = np.mean(list(curves.values()), axis=0)
+    seen = np.flatnonzero(along(mean, turns(mean, phases), phases) >= least)
+    return int(seen[-1]) + 1 if len(seen) else 1
+
+
 def turns(curve: np.ndarray, phases: Sequence[str]) -> tuple[int, ...]:
     """The rounds where the phases begin, and the last one, so that the curve changes most.
 

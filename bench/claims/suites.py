@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from bench import tidy
 from bench.claims.schema import ClaimError, pick
@@ -48,6 +48,13 @@ class Suite:
         return done[done["final"]]
 
     @cached_property
+    def before_ends(self) -> pd.DataFrame:
+        """The last point but one of each finished run that has more than one."""
+        done = finished(self.points)
+        last = done.groupby("run")["point"].transform("max")
+        return done[done["point"] == last - 1]
+
+    @cached_property
     def runs(self) -> pd.DataFrame:
         """The table `runs`."""
         return tidy.read(self.folder, "runs")
@@ -72,16 +79,17 @@ class Suite:
         """What its tables compare: accuracy, or an error."""
         return measure(self.points)
 
-    def rows(self, variant: str, density: float | Literal["end"], key: str) -> pd.DataFrame:
+    def rows(self, variant: str, density: float | str, key: str) -> pd.DataFrame:
         """The finished runs of `variant` at that density, two seeds or more, one row each.
 
-        `key`: where the claim names the variant. Raises `ClaimError` if there are none or fewer, or
-        if they are of several nets.
+        `density`: one that was asked for, `end` or `before end`. `key`: where the claim names the
+        variant. Raises `ClaimError` if there are none or fewer, or if they are of several nets.
         """
-        table = self.ends if density == "end" else self.cells
+        ends = self.before_ends if density == "before end" else self.ends
+        table = ends if isinstance(density, str) else self.cells
         pick(variant, sorted(set(table["variant"])), f"{key}: {self.name} has no variant")
         own = table[table["variant"] == variant]
-        if density != "end":
+        if not isinstance(density, str):
             there = sorted(set(own["target_density"]), reverse=True)
             if density not in there:
                 shown = ", ".join(f"{value:g}" for value in there)
