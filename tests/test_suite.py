@@ -85,7 +85,10 @@ REFUSED = {
         changed(latency={"paths": ["dens"]}),
         "latency.paths: no execution path 'dens'; there are: ",
     ),
-    "unknown control": (changed(controls=["luck"]), "controls.0: Input should be 'random', 'magnitude' or"),
+    "unknown control": (
+        changed(controls=["luck"]),
+        "controls.0: Input should be 'random', 'magnitude' or 'scratch'",
+    ),
     "unknown tier": (changed(tier="fair"), "tier: Input should be 'equal' or 'paper', not 'fair'"),
     "suite with a space": (changed(suite="my suite"), "suite: String should match pattern"),
     "no mapping": ([1, 2], "(top level): "),
