@@ -140,9 +140,17 @@ COMMANDS: list[tuple[str, str, str, list[Any]]] = [
     ("schema", "write the JSON schema of configs", "schema", []),
     ("explain", "the runs behind a cell of a table", "explain", [
         FOLDER,
-        (["table"], {"help": "comparison, controls, cost or failures"}),
-        (["row"], {"help": "<variant>@<density>, such as dpf@0.1"}),
-        (["column"], {"help": "column of the table's CSV, such as top1 or measured_speedup"}),
+        (["table"], {
+            "help": "comparison, controls, aggregate, cost, failures or (of the folder scorecard) "
+            "scorecard",
+        }),
+        (["row"], {
+            "help": "<variant>@<density>, such as dpf@0.1; the variant where that is unique; of "
+            "controls with :<control> behind it; of the scorecard the claim's id",
+        }),
+        (["column"], {
+            "help": "column of the table's CSV, such as top1, group, measured_speedup or verdict",
+        }),
     ]),
     ("page", "the leaderboard page of one or several suites", "page", [
         (["folders"], {"nargs": "+", "metavar": "folder", "help": FOLDER[1]["help"]}),

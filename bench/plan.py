@@ -161,8 +161,8 @@ def densities(name: str, params: dict[str, Any], config: Config) -> list[dict[st
 def controls(spec: RunSpec, kinds: tuple[Control, ...]) -> list[tuple[str, dict[str, Any]]]:
     """The (method, parameters) that get `spec`'s layer densities, or its shape.
 
-    No method is its own control, and random has none. Trained from scratch is the shape of what
-    started dense, the others were; but not each of a curve's many points.
+    No method is its own control, and random has none. A shape is trained from scratch where the
+    method started from the dense net (others trained it so), and not for each point of a curve.
     """
     pattern = getattr(make(spec.method, spec.params), "pattern", "unstructured")
     fields = {} if pattern == "unstructured" else {"pattern": pattern, "uneven": "dense"}

@@ -6,12 +6,17 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from bench import tidy
 from bench.__main__ import main
 from bench.explain import ExplainError, explain
+from bench.tables import made
 from tests import records
 from tests.records import comparison, make
+
+PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +27,12 @@ def suite(tmp_path_factory) -> Path:
 def values(text: str) -> dict[str, float]:
     """Run -> value, of the lines that tell of runs."""
     return {run: float(value) for run, value in re.findall(r"^  (\S+) [=~] (\S+)$", text, re.M)}
+
+
+def parts(text: str) -> dict[str, dict[str, float]]:
+    """Heading -> the runs below it and their values."""
+    headed = re.findall(r"^(\S.*):\n((?:  .*\n?)+)", text, re.M)
+    return {heading: values(lines) for heading, lines in headed}
 
 
 def test_the_values_of_the_runs_make_the_cell(suite):
@@ -49,6 +60,99 @@ def test_a_measured_speedup_names_its_timings_and_those_of_the_other_paths(suite
     assert f"path {row.iloc[0]['latency_path'].split()[0]}" in text
     assert "batch 32" in text
     assert "batch 1," not in text  # the table's setting alone
+
+
+@pytest.mark.parametrize("column", ["delta_dense", "delta_dense_half", "delta_dense_p"])
+def test_a_difference_to_the_dense_net_names_the_dense_runs(suite, column):
+    row = comparison(suite).query(
+        "arch == 'lstm' and variant == 'lottery_ticket' and target_density == 0.1"
+    )
+    found = parts(explain(suite, "comparison", "digits/lstm/lottery_ticket@0.1", column))
+    assert set(found) == {"runs", "dense"}
+    own, dense = (np.mean(list(found[name].values())) for name in ("runs", "dense"))
+    assert own - dense == pytest.approx(row.iloc[0]["delta_dense"], rel=1e-4)
+
+
+def test_what_is_said_of_controls_names_their_runs(suite):
+    made = {item.id: item for item in records.suite()}
+    found = parts(explain(suite, "comparison", "digits/resnet8/saam@0.1", "controls"))
+    own = set(found.pop("runs"))
+    assert set(found) == {"control random", "control magnitude"}
+    for runs in found.values():
+        assert {made[run].spec.like for run in runs} == own
+
+
+@pytest.mark.parametrize("column", ["group", "best", "seeds_needed"])
+def test_a_rank_names_the_leaders(suite, column):
+    table = comparison(suite).query("arch == 'resnet8' and target_density == 0.1")
+    best = table[table["best"]]
+    found = parts(explain(suite, "comparison", "digits/resnet8/random@0.1", column))
+    assert len(best)
+    assert "random" not in set(best["variant"])
+    for row in best.to_dict("records"):
+        runs = found.pop(f"rival {row['variant']}, in group a")
+        assert set(runs) == set(row["runs"].split())
+        assert np.mean(list(runs.values())) == pytest.approx(row["top1"], rel=1e-5)
+    assert set(found) == {"runs"}
+
+
+@pytest.mark.parametrize("name", ["lottery_ticket@0.1", "sap"])  # sap: at the ends of its curves
+def test_a_verdict_on_a_control_shows_each_pair(suite, name):
+    variant, _, density = name.partition("@")
+    table = made(suite / "tables")["controls"][0].query("arch == 'lstm' and control == 'random'")
+    there = table["target_density"] == 0.1 if density else table["target_density"].isna()
+    row = table[there & (table["variant"] == variant)]
+    text = explain(suite, "controls", f"digits/lstm/{name}:random", "verdict")
+    pairs = re.findall(r"^  seed (\d): (\S+) - (\S+) = (\S+)$", text, re.M)
+    assert [int(seed) for seed, *_ in pairs] == [0, 1, 2]
+    differences = [float(difference) for *_, difference in pairs]
+    assert np.mean(differences) == pytest.approx(row.iloc[0]["difference"], rel=1e-4)
+    assert all(float(a) - float(b) == pytest.approx(float(d), abs=1e-5) for _, a, b, d in pairs)
+
+
+def test_seconds_are_those_of_all_runs(suite):
+    row = made(suite / "tables")["cost"][0].query("arch == 'lstm' and variant == 'saam'").iloc[0]
+    found = parts(explain(suite, "cost", "digits/lstm/saam", "seconds_sum"))["runs"]
+    assert len(found) == row["n"]
+    assert sum(found.values()) == pytest.approx(row["seconds_sum"])
+
+
+def test_a_failure_is_named_by_its_variant_where_that_is_unique(suite):
+    text = explain(suite, "failures", "random", "reason")
+    assert "digits/resnet8/random@0.02:seed 1" in text
+    assert "layer collapse" in text
+    assert text.count("status failed") == 1
+    with pytest.raises(ExplainError, match=r"no row 'nonsense'.* there are .*random@0\.02"):
+        explain(suite, "failures", "nonsense", "reason")
+
+
+@pytest.mark.skipif(not (PUBLISHED / "tasks").exists(), reason="no suite of tasks is published")
+def test_a_rank_over_tasks_names_the_runs_of_every_task():
+    folder = PUBLISHED / "tasks"
+    wanted = made(folder / "tables")["comparison"][0].query("variant == 'rigl'")
+    found = parts(explain(folder, "aggregate", "rigl", "mean_rank"))
+    assert len(found) == len(wanted) > 5
+    for row in wanted.to_dict("records"):
+        runs = found[f"{row['dataset']}/{row['arch']}/rigl@{row['target_density']:g}"]
+        assert set(runs) == set(row["runs"].split())
+        assert np.mean(list(runs.values())) == pytest.approx(row["top1"], rel=1e-5)
+
+
+@pytest.mark.skipif(not (PUBLISHED / "scorecard").exists(), reason="no scorecard is published")
+def test_a_claim_names_the_runs_of_its_checks_or_why_there_are_none():
+    card = pd.read_csv(PUBLISHED / "scorecard" / "tables" / "scorecard.csv")
+    checks = card[card["id"] == card.loc[card["runs"].notna(), "id"].iloc[0]]
+    text = explain(PUBLISHED / "scorecard", "scorecard", checks.iloc[0]["id"], "estimate")
+    for check in checks.to_dict("records"):
+        part = text.split(f"{check['check']}, {check['place']}")[1].split("\n\n")[0]
+        runs = tidy.read(PUBLISHED / check["suite"] / "tables", "runs").set_index("run")
+        assert re.findall(r"^  (\S+)$", part, re.M) == check["runs"].split()
+        assert all(runs.loc[run, "git_commit"] in part for run in check["runs"].split())
+    silent = card[card["runs"].isna()].iloc[0]
+    text = explain(PUBLISHED / "scorecard", "scorecard", silent["id"], "verdict")
+    assert silent["note"] in text
+    with pytest.raises(ExplainError, match=f"did you mean {checks.iloc[0]['id']}"):
+        explain(PUBLISHED / "scorecard", "scorecard", checks.iloc[0]["id"] + "x", "verdict")
 
 
 def test_a_control_stands_beside_the_runs_that_it_copies(suite):

@@ -15,8 +15,9 @@ import pytest
 from bench import page, tables
 from bench.__main__ import main
 from bench.method import pattern
-from bench.page.content import packed, plain
-from bench.page.suites import PAIRED
+from bench.page.columns import verdict
+from bench.page.content import content, packed, plain
+from bench.page.suites import PAIRED, read
 from bench.tables.cells import GROUP
 from tests import pages, records
 
@@ -100,6 +101,21 @@ def test_every_verdict_is_that_of_the_controls_table(made, frames):
             continue
         for name in PAIRED:
             assert same(rows[key][f"{row['control']}_{name}"], row[name])
+
+
+def test_each_kind_of_control_has_a_column_that_says_what_it_is():
+    file = PUBLISHED / "rivals"
+    against = tables.made(file / "tables")["controls"][0]
+    kinds = set(against["control"])
+    told = {
+        column["label"].removeprefix("vs "): column["about"]
+        for column in content([read(file, PUBLISHED)])["columns"]
+        if column["form"] == "verdict"
+    }
+    assert set(told) == kinds >= {"magnitude", "random", "scratch", "smaller_dense"}
+    masks = {kind for kind, about in told.items() if "layer densities" in about}
+    assert masks == {"magnitude", "random"}
+    assert "layer densities" not in verdict("a later kind").about  # what it is, is not known here
 
 
 def test_a_row_names_its_runs_and_they_have_its_mean(made, frames):

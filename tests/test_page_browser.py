@@ -229,7 +229,9 @@ def test_an_address_restores_the_view(visit):
         assert view.get_attribute("th[data-key=efficiency]", "aria-sort") == "descending"
         assert view.is_visible("#details")
     assert column(second, "variant") == column(first, "variant")
-    assert second.inner_text("#rows tr.selected") == first.inner_text("#rows tr.selected")
+    assert second.inner_text("#rows tr[aria-current=true]") == first.inner_text(
+        "#rows tr[aria-current=true]"
+    )
     assert second.inner_text("#details-title") == first.inner_text("#details-title")
 
 
@@ -276,9 +278,9 @@ def test_a_point_says_its_runs_and_a_click_shows_what_is_behind_them(visit, suit
     title = view.inner_text("#details-title")
     variant, density = title.split(" at density ")
     assert variant in said
-    assert view.locator("#rows tr.selected").count() == 1
-    assert view.inner_text("#rows tr.selected th") == variant
-    assert view.inner_text("#rows tr.selected td:nth-child(2)") == density
+    assert view.locator("#rows tr[aria-current=true]").count() == 1
+    assert view.inner_text("#rows tr[aria-current=true] th") == variant
+    assert view.inner_text("#rows tr[aria-current=true] td:nth-child(2)") == density
     links = view.locator("#details-body li a").all()
     assert {link.inner_text() for link in links} == set(runs)
     for link in links:
@@ -300,13 +302,51 @@ def test_the_details_are_reached_and_left_by_keyboard(visit):
     assert view.evaluate("document.activeElement.textContent") == column(view, "variant")[0]
 
 
+def test_a_click_in_the_plot_leaves_the_focus_at_its_row(visit):
+    view = visit("one", "arch=resnet8")
+    view.mouse.click(*rightmost(view))
+    view.wait_for_selector("#details[open]")
+    variant, density = view.inner_text("#details-title").split(" at density ")
+    assert view.inner_text("#rows tr[aria-current=true] th") == variant
+    before = view.evaluate("window.scrollY")
+    view.keyboard.press("Escape")
+    focused = "document.activeElement.closest('tr')?"
+    assert view.evaluate(f"document.activeElement.tagName + {focused}.cells[0].textContent") == (
+        f"BUTTON{variant}"
+    )
+    assert view.evaluate(f"{focused}.cells[1].textContent") == density
+    assert view.evaluate("window.scrollY") == before  # the plot stays in view
+    assert view.locator("#rows [aria-current]").count() == 0
+
+
+def test_where_the_row_is_gone_the_focus_goes_to_the_table(visit):
+    view = visit("one", "arch=resnet8")
+    view.click("#rows tbody:not([hidden]) tr:nth-child(2) button")
+    view.fill("input[name=q]", "no-such-run")
+    view.click("#close")
+    assert view.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Rows")
+
+
+def test_the_plot_is_a_group_with_a_name_and_says_the_way_by_keyboard(visit):
+    view = visit("one")
+    plot = view.get_by_role("group", name="Scatter plot of the rows shown")
+    assert plot.count() == 1
+    way = view.inner_text(f"#{plot.get_attribute('aria-describedby')}")
+    assert "a row of the table" in way
+    assert "within each suite, data set, net and budget" in view.inner_text(
+        "section[aria-label=Table] .hint"
+    )
+
+
 def test_an_entry_of_the_front_leads_to_its_row_and_back(visit):
     view = visit("one", "arch=resnet8")
     view.focus("#front li:last-child button")
     wanted = view.inner_text("#front li:last-child button").replace(" at ", " at density ")
     view.keyboard.press("Enter")
     assert view.inner_text("#details-title") == wanted
-    box, row = (view.locator(css).bounding_box() for css in (".scroll:has(#rows)", "tr.selected"))
+    box, row = (
+        view.locator(css).bounding_box() for css in (".scroll:has(#rows)", "tr[aria-current]")
+    )
     assert box["y"] <= row["y"] <= box["y"] + box["height"]
     view.keyboard.press("Escape")
     variant = view.evaluate("document.activeElement.closest('th')?.textContent")

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from bench import tidy
 from bench.figures import labels, page, scales, style
 from bench.figures.trade import DOT, SEED
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME = "cost_accuracy"
-FRONT = "no other is both cheaper and better"
+SPAN = "fastest to slowest seed"
 
 
 class Start(NamedTuple):
@@ -42,7 +40,8 @@ def draw(tables: Path, out: Path) -> list[Path]:
     """Write `cost_accuracy.{pdf,png}`: a panel per requested density, of many four.
 
     The seconds are the ledger's for scoring, pruning and fine-tuning; those of a curve are its
-    whole run's, which serves all densities. The line joins what nothing cheaper beats.
+    whole run's, which serves all densities. A run beside others takes longer: a mark stands at the
+    median of its seeds, a bar joins the fastest and the slowest.
     """
     seeds = spending(cells(tidy.read(tables, "points")))
     blocks = []
@@ -86,7 +85,7 @@ def block(made: Any, part: pd.DataFrame, densities: list[float]) -> None:
 def panel(axes: Axes, own: pd.DataFrame, dense: pd.DataFrame) -> list[labels.Name]:
     """One density: means and seeds, and what the dense net is and takes.
 
-    Returns the names of the means within the panel, first of those that nothing cheaper beats.
+    Returns the names of the means within the panel, best first.
     """
     floor = 0.5 / max(float(own["test_samples"].max()), 1.0)
     shown = [*scales.fenced(list(own["score"]), floor), *dense["score"]]
@@ -99,12 +98,12 @@ def panel(axes: Axes, own: pd.DataFrame, dense: pd.DataFrame) -> list[labels.Nam
         axes.plot(seeds["spent"], seeds["score"], ".", color=look.color, label=SEED, **DOT)
         axes.plot(rows["spent"], rows["score"], look.marker, color=look.color, mec="white", mew=0.4,
                   label=look.label, zorder=3)  # fmt: skip
-    best = table[table["score"] > table["score"].cummax().shift(fill_value=-np.inf)]
-    axes.step(best["spent"], best["score"], where="post", color="black", lw=0.6, zorder=1,
-              label=FRONT)  # fmt: skip
+    for row in table.to_dict("records"):
+        axes.plot([row["least"], row["most"]], [row["score"]] * 2, color=row["color"], lw=0.6,
+                  alpha=0.5, zorder=1, label=SPAN)  # fmt: skip
     reference(axes, dense)
     labels.below(axes, table["score"])
-    order = [*best.index, *table.drop(best.index).sort_values("score", ascending=False).index]
+    order = table.sort_values("score", ascending=False).index
     return [
         labels.Name(named(str(name), row["epochs"]), row["spent"], row["score"], row["color"])
         for name, row in table.loc[order].iterrows()
@@ -120,7 +119,9 @@ def named(variant: str, epochs: float) -> str:
 def means(own: pd.DataFrame) -> pd.DataFrame:
     """One row per variant, cheapest first, with the colour of its start."""
     grouped = own.groupby("variant")
-    table = grouped[["spent", "epochs", "score"]].mean()
+    table = grouped[["epochs", "score"]].mean()
+    table["spent"] = grouped["spent"].median()
+    table["least"], table["most"] = grouped["spent"].min(), grouped["spent"].max()
     table["continued"] = grouped["continued"].first()
     table["color"] = [STARTS[bool(continued)].color for continued in table["continued"]]
     return table.sort_values(["spent", "score"], ascending=[True, False], kind="stable")

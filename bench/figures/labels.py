@@ -40,10 +40,11 @@ class Name(NamedTuple):
 
 
 def wrapped(variant: str, width: int) -> str:
-    """Lines of at most `width` letters, where the name can break: after `gradual_`, `(p=1.0,`."""
-    name, bracket, parameters = variant.partition("(")
-    pieces = re.findall(r"[^_]*_|[^_]+$", name)
-    pieces[-1:] = re.findall(r"[^,]+,? ?", pieces[-1] + bracket + parameters)
+    """Lines of `width` letters, broken between parameters; where that is not enough, in names."""
+    pieces = []
+    for part in re.findall(r"[^(,]*[(,] ?|[^(,]+$", variant):
+        fits = len(part.rstrip()) <= width
+        pieces += [part] if fits else re.findall(r"[^_=]*[_=]|[^_=]+$", part)
     found = [""]
     for piece in pieces:
         if found[-1] and len(found[-1]) + len(piece.rstrip()) > width:

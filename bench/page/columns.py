@@ -78,16 +78,21 @@ COLUMNS = (
 """In the order of the table; the verdicts on controls follow the difference to the dense net."""
 
 
-RIVALS = {"scratch": "the net that it ends with, trained from untrained weights"}
-"""Controls that are not masks of that name."""
+RIVALS = {
+    "magnitude": "magnitude masks with the method's own layer densities",
+    "random": "random masks with the method's own layer densities",
+    "scratch": "the net that it ends with, trained from untrained weights",
+    "smaller_dense": "a narrower dense net of its density, trained as long",
+}
+"""What the controls are, in words; of another the name has to do."""
 
 
 def verdict(control: str) -> Column:
     """The column that says how a method stands to one kind of control."""
-    rival = RIVALS.get(control, f"{control} masks with the method's own layer densities")
+    rival = RIVALS.get(control, f"{control} at its density")
     return Column(
         f"{control}_verdict", f"vs {control}", "points",
-        f"Against {rival}, paired run by run: better, worse, tie (not told apart at 5 %, Holm) or "
+        f"Against {rival}, paired by seed: better, worse, tie (not told apart at 5 %, Holm) or "
         "untested (fewer than two pairs), and the difference.",
         "verdict",
     )  # fmt: skip

@@ -12,11 +12,13 @@ function showDetails(row, from) {
   document.getElementById("close").focus({ preventScroll: true });
 }
 
-/** Back to the view without it; the focus returns to where it was, if that was not in the plot. */
+/** Back to the view without it; the focus returns to where it was, else to the row, else to the table without it. */
 function closeDetails() {
+  const { row, from } = opened;
   panel.close();
   change("row", "");
-  if (opened.from) (opened.from.isConnected ? opened.from : opened.row.line.querySelector("button")).focus();
+  const next = [from, row.line.querySelector("button"), table.parentElement].find((one) => one?.isConnected);
+  next.focus({ preventScroll: !from }); // who was at the plot goes on there
 }
 
 /** [name, text] of everything known of the row that is not empty. */

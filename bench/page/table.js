@@ -75,7 +75,7 @@ function showTable(shown) {
     const order = state.sort === head.dataset.key ? "ascending" : state.sort === `-${head.dataset.key}` ? "descending" : "none";
     head.setAttribute("aria-sort", order);
   }
-  for (const row of rows) row.line.classList.toggle("selected", row.key === state.row);
+  for (const row of rows) row.line.ariaCurrent = row.key === state.row ? "true" : null;
   document.getElementById("count").textContent =
     `${shown.length} of ${rows.length} rows${state.controls ? "" : "; controls are hidden"}`;
 }

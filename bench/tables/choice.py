@@ -67,7 +67,8 @@ def blocks(place: str, part: pd.DataFrame) -> list[Block]:
     )
     notes = (
         "Every net that no other of the table beats in both mean and speed-up, fastest first. "
-        "Speed-ups are paired with the dense net of the moment; ms were taken at different ones.",
+        "Speed-ups are paired with the dense net of the moment; ms were taken at different ones. "
+        "Intervals are those of one process; nets of equal shapes can differ by more.",
         f"Fastest within one point of the dense net: {said or 'none but the dense net itself'}.",
         f"Times: {'; '.join(sorted(set(found['latency_setting'].dropna())))}.",
     )

@@ -9,6 +9,7 @@ from bench import stats
 from bench.tables import speed
 from bench.tables.cells import GROUP, asked, unreached
 from bench.tables.measures import Measure, measure, spelt
+from bench.tables.texts import letter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,11 +216,11 @@ def ranks(column: pd.DataFrame, shown: Measure) -> dict[str, dict[str, Any]]:
     for rank, group in enumerate(groups):
         for variant in group:
             gap = stats.paired(values[leader], values[variant], resolution=step)
-            needed = None if variant == leader else stats.seeds_needed(gap.difference, gap.sd)
+            alpha = 0.05 / (len(values) - 1)  # as the groups are corrected
+            needed = (
+                None
+                if variant == leader
+                else stats.seeds_needed(gap.difference, gap.sd, alpha=alpha)
+            )
             found[variant] = {"group": letter(rank), "best": rank == 0, "seeds_needed": needed}
     return found
-
-
-def letter(rank: int) -> str:
-    """0 -> a, 25 -> z, 26 -> aa."""
-    return letter(rank // 26 - 1) + letter(rank % 26) if rank > 25 else chr(ord("a") + rank)

@@ -18,6 +18,8 @@ COLUMNS = (
     "runs", "control_runs",
 )  # fmt: skip
 """A star stands for each measure of the suite's tasks: `top1`, `relative_l2`."""
+RIVAL = "smaller_dense"
+"""The method that every other one is compared to: a dense net of its size, trained as long."""
 
 
 def rows(points: pd.DataFrame) -> pd.DataFrame:
@@ -25,9 +27,11 @@ def rows(points: pd.DataFrame) -> pd.DataFrame:
 
     A control's cell is paired with that of the very run whose layer densities it copies, at the
     same requested density; curves that end above the lowest one are also paired at their ends,
-    in a row without `target_density`. p values are corrected by Holm's method over one variant's
-    rows in one (dataset, arch, tier). Verdict: better, worse, tie (not told apart at 5 %), or
-    untested (fewer than two pairs); of an error less is better.
+    in a row without `target_density`. Where the suite has smaller dense nets, they are a rival of
+    every method, paired by seed. p values are corrected by Holm's method over one variant's rows in
+    one (dataset, arch, tier), those against copies and those against the rival apart. Verdict:
+    better, worse, tie (not told apart at 5 %), or untested (fewer than two pairs); of an error less
+    is better.
     """
     import pandas as pd
 
@@ -38,12 +42,15 @@ def rows(points: pd.DataFrame) -> pd.DataFrame:
     names |= {"like": "run", "interpolated": "read_off"}
     twins = seeds[seeds["like"].notna()].rename(columns=names)[[*names.values(), "target_density"]]
     pairs = twins.merge(seeds[[*keep, "target_density"]], on=["run", "target_density"])
+    pairs = pd.concat([pairs, rivals(seeds, keep)], ignore_index=True)
     pairs["interpolated"] |= pairs["read_off"]
     table: list[dict[str, Any]] = []
-    for _, family in pairs.groupby([*GROUP, "variant"], sort=True):
+    apart = (pairs["control"] == RIVAL).rename("apart")
+    for _, family in pairs.groupby([*(pairs[key] for key in (*GROUP, "variant")), apart]):
         shown = measure(family)
+        tests = family.groupby(["control", "target_density"], dropna=False).ngroups
         found = [
-            compare(cell, shown)
+            compare(cell, shown, 0.05 / tests)
             for _, cell in family.groupby(["control", "target_density"], sort=True, dropna=False)
         ]
         for row, p in zip(found, stats.holm([row["p"] for row in found]), strict=True):
@@ -55,8 +62,23 @@ def rows(points: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def compare(cell: pd.DataFrame, shown: Measure) -> dict[str, Any]:
-    """One variant and density against one control."""
+def rivals(seeds: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
+    """Cells of methods with that of the smaller dense net of the same density and seed.
+
+    The columns are those of `keep`, `target_density`, and what `rows` names of a control.
+    """
+    at = [*GROUP, "target_density", "seed"]
+    small = seeds[(seeds["variant"] == RIVAL) & seeds["target_density"].notna()]
+    small = small.assign(control=RIVAL).rename(
+        columns={"run": "control_run", "value": "value_control", "interpolated": "read_off"}
+    )
+    methods = seeds[(seeds["block"] == "method") & (seeds["variant"] != RIVAL)]
+    methods = methods[[*keep, "target_density"]]
+    return methods.merge(small[[*at, "control", "control_run", "value_control", "read_off"]], on=at)
+
+
+def compare(cell: pd.DataFrame, shown: Measure, alpha: float) -> dict[str, Any]:
+    """One variant and density against one control; `alpha`: of a single test."""
     first = cell.iloc[0]
     own = dict(zip(cell["seed"], cell["value"], strict=True))
     control = dict(zip(cell["seed"], cell["value_control"], strict=True))
@@ -72,7 +94,7 @@ def compare(cell: pd.DataFrame, shown: Measure) -> dict[str, Any]:
         "low": result.low,
         "high": result.high,
         "p": result.p,
-        "seeds_needed": stats.seeds_needed(result.difference, result.sd),
+        "seeds_needed": stats.seeds_needed(result.difference, result.sd, alpha=alpha),
         "interpolated": bool(cell["interpolated"].any()),
         "runs": " ".join(cell["run"]),
         "control_runs": " ".join(cell["control_run"]),
@@ -81,7 +103,8 @@ def compare(cell: pd.DataFrame, shown: Measure) -> dict[str, Any]:
 
 def about(kind: str) -> str:
     """What a kind of control shares with the method, as a legend says it."""
-    return "same shape" if kind == "scratch" else "same layer densities"
+    shared = {"scratch": "same shape", RIVAL: "same density"}
+    return shared.get(kind, "same layer densities")
 
 
 def standings(table: pd.DataFrame) -> pd.Series:
@@ -114,7 +137,7 @@ def blocks(table: pd.DataFrame) -> list[Block]:
             lines.append(
                 line(
                     row["variant"],
-                    f"{row['control']}(like)",
+                    row["control"] + "(like)" * (row["control"] != RIVAL),
                     f"{target:g}" if target == target else f"end ({row['density']:.3g})",
                     f"{100 * row[shown.column]:.2f}",
                     f"{100 * row[f'{shown.column}_control']:.2f}",
@@ -127,8 +150,9 @@ def blocks(table: pd.DataFrame) -> list[Block]:
         notes = [
             f"Difference: method minus control in points of {shown.short}, paired by seed, "
             f"{'negative where the method is better, ' if shown.lower else ''}± half of the "
-            "95 % t interval (n). Verdict at 5 % after Holm's correction over the variant's rows. "
-            "Seeds: what 80 % power would need for a difference of this size."
+            "95 % t interval (n). Verdict at 5 % after Holm's correction over the variant's rows, "
+            "those against smaller dense nets (same density, trained as long) apart. Seeds: what "
+            "80 % power would need for a difference of this size, at 5 % over the number of tests."
         ]
         if part["target_density"].isna().any():
             notes.append(

@@ -58,7 +58,9 @@ def blocks(table: pd.DataFrame) -> list[Block]:
             f"Means per run on {devices}. Seconds of the device by phase of the ledger; wall: the "
             "whole run, loading and measuring included. A method that starts from the shared dense "
             "net does not pay for that net's training. One run of an iterative method, or of its "
-            "controls, serves all densities; one of any other method serves a single density."
+            "controls, serves all densities; one of any other method serves a single density. Runs "
+            "beside others take longer, and are not told apart: equal epochs are equal work, "
+            "whatever the seconds say."
         )
         found.append(
             Block(f"Cost, {dataset}, {arch}, {tier} tier", header, (("", tuple(lines)),), (note,))

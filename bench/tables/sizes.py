@@ -57,8 +57,9 @@ def columns(shown: pd.DataFrame, what: Measure) -> list[Column]:
                lambda row: spread(100 * row["delta_dense"], 100 * row["delta_dense_half"]),
                "Δ dense: paired by seed, in points, ± half of its 95 % interval."),
         Column("against its controls", lambda row: said(row["controls"]),
-               "Against its controls: masks with its own layer densities, or its shape trained "
-               "from scratch; at 5 %, corrected (Holm).", bool(shown["controls"].notna().any())),
+               "Against its controls: masks with its own layer densities, its shape trained from "
+               "scratch, a smaller dense net of the same density; at 5 %, corrected (Holm).",
+               bool(shown["controls"].notna().any())),
         Column("before", lambda row: number(100 * row[f"{what.column}_before"], ".2f"),
                f"Before: {what.short} in per cent before the last fine-tuning."),
         Column("actual", lambda row: number(row["density"], ".4f"),
@@ -78,7 +79,8 @@ def columns(shown: pd.DataFrame, what: Measure) -> list[Column]:
                fewer),
         Column("measured", measured,
                "Measured speed-up: fastest path against the best dense baseline with its 95 % "
-               "interval over repetitions, of the seed in the middle where several were timed; ms "
+               "interval over repetitions (two processes can differ by more), of the seed in the "
+               "middle where several were timed; ms "
                f"per batch; {settings}." * timed),
         Column("ms", lambda row: digits(row["latency_ms"])),
         Column("efficiency", lambda row: number(row["efficiency"], ".2f"),
@@ -97,7 +99,7 @@ def columns(shown: pd.DataFrame, what: Measure) -> list[Column]:
                "Epochs: trained beyond the start."),
         Column("train, s", lambda row: digits(sum(row[f"seconds_{phase}"] for phase in PHASES)),
                "Train: device-seconds from untrained weights to this net, the dense start "
-               "included; of a curve, for all of its densities."),
+               "included; of a curve, for all of its densities; more where other runs ran beside."),
     ]  # fmt: skip
 
 

@@ -43,3 +43,8 @@ def digits(value: float) -> str:
 def times(value: float) -> str:
     """A ratio: `12.3×`."""
     return f"{digits(value)}×" if value == value else digits(value)  # noqa: RUF001
+
+
+def letter(rank: int) -> str:
+    """0 -> a, 25 -> z, 26 -> aa."""
+    return letter(rank // 26 - 1) + letter(rank % 26) if rank > 25 else chr(ord("a") + rank)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SECTIONS = (
     ("dense", "Dense"),
     ("method", "Methods"),
-    ("control", "Controls (layer densities of another run)"),
+    ("control", "Controls (layer densities or shape of another run)"),
 )
 
 
@@ -83,7 +83,8 @@ def notes(part: pd.DataFrame, what: Measure, samples: int, lost: int) -> tuple[s
         lines.append(
             "Bold: a confidence set for the best method of a column, that is every method that no "
             "other beats at 5 % (paired by seed, variances moderated over all pairs, Bonferroni "
-            "over its rivals). Dense nets and controls do not compete."
+            "over its rivals). Dense nets and copies of a method's layer densities or shape do not "
+            "compete; random and smaller_dense are methods and do."
         )
     if (part["n"] == 1).any():
         lines.append("A cell with one seed has no interval and does not compete.")
