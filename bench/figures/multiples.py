@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 HEIGHT = 1.15
 """Inches of a panel within its axes, where three stand in a row."""
+LETTERS = (14, 24, 10)
+"""Letters in a line of a name, where one, two or three panels stand in a row."""
 PALE = "#DCDCDC"
 """The other methods of a place."""
 OTHERS = "other methods"
@@ -47,14 +49,14 @@ def save(places: Sequence[Place], draw: Draw, xlabel: str, out: Path, name: str)
             block(place.title, [panel for panel in panels if panel[0] is place], draw, xlabel)
             for place in places
         ]
-    width = page.WIDTH if len(panels) > 1 else 1.3 * style.COLUMN
+    width = page.WIDTH if len(panels) > 1 else style.COLUMN
     return page.save(blocks, out, name, NOTHING, width)
 
 
 def block(title: str, panels: Sequence[tuple[Place, Facet]], draw: Draw, xlabel: str) -> page.Block:
     """The panels of a place, or one of each of many places, in rows."""
     columns = min(len(panels), 3 if len(panels) > 4 else 2)
-    height, letters = (HEIGHT, 10) if columns == 3 else (1.5 * HEIGHT, 24)
+    height, letters = HEIGHT * (1 if columns == 3 else 1.5), LETTERS[columns - 1]
     for _, facet in panels:  # as high as the names of any, one below the other
         names = [labels.wrapped(variant, letters) for variant in facet.variants]
         height = max(height, labels.LINE * labels.lines(names))
