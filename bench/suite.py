@@ -68,9 +68,10 @@ class Config(Frozen):
         description="parameter sets for each method; `all`: every file in methods/ not named here",
     )
     controls: tuple[Control, ...] = Field(
-        ("random", "magnitude"),
+        ("random", "magnitude", "scratch"),
         description="run for every method: random and magnitude masks with that method's own layer "
-        "densities; scratch: its pruned shape, trained from untrained weights",
+        "densities; scratch: its pruned shape, trained from untrained weights, a whole training "
+        "each",
     )
     runs_per_job: int = Field(
         1, ge=1, description="runs of one method and pair that share a process"
