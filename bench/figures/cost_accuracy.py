@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NAME = "cost_accuracy"
 SPAN = "fastest to slowest seed"
+NAMED = 12
+"""Most names in a panel: those of the best means."""
 
 
 class Start(NamedTuple):
@@ -85,7 +87,7 @@ def block(made: Any, part: pd.DataFrame, densities: list[float]) -> None:
 def panel(axes: Axes, own: pd.DataFrame, dense: pd.DataFrame) -> list[labels.Name]:
     """One density: means and seeds, and what the dense net is and takes.
 
-    Returns the names of the means within the panel, best first.
+    Returns the names of the best means, best first.
     """
     floor = 0.5 / max(float(own["test_samples"].max()), 1.0)
     shown = [*scales.fenced(list(own["score"]), floor), *dense["score"]]
@@ -103,7 +105,7 @@ def panel(axes: Axes, own: pd.DataFrame, dense: pd.DataFrame) -> list[labels.Nam
                   alpha=0.5, zorder=1, label=SPAN)  # fmt: skip
     reference(axes, dense)
     labels.below(axes, table["score"])
-    order = table.sort_values("score", ascending=False).index
+    order = table.sort_values("score", ascending=False).index[:NAMED]
     return [
         labels.Name(named(str(name), row["epochs"]), row["spent"], row["score"], row["color"])
         for name, row in table.loc[order].iterrows()
