@@ -130,14 +130,14 @@ def test_plan_prints_the_runs_of_the_expansion(config, capsys) -> None:
     assert set(content["runs"]) == set(made.runs)
     assert {b: tuple(r) for b, r in content["batches"].items()} == made.batches
     assert main(["plan", str(config), "--summary"]) == 0
-    assert capsys.readouterr().out.startswith("suite byhand: 6 runs in 6 jobs, 1 pairs\n")
+    assert capsys.readouterr().out.startswith("suite byhand: 8 runs in 8 jobs, 1 pairs\n")
 
 
 def test_runs_by_hand_bring_what_they_need_and_teach_the_estimate(config, capsys) -> None:
     assert main(["estimate", str(config)]) == 0
     blind = capsys.readouterr().out
-    assert "suite byhand: 6 runs, 0 of them done" in blind
-    assert "lenet300 on digits: 6 runs, unknown: no past run" in blind
+    assert "suite byhand: 8 runs, 0 of them done" in blind
+    assert "lenet300 on digits: 8 runs, unknown: no past run" in blind
     assert main(["run", str(config), "--only", "magnitude-lenet300-digits-s1"]) == 0
     done = json.loads(capsys.readouterr().out)
     assert [run.split("-")[0] for run in done] == ["dense", "magnitude"]
@@ -147,8 +147,8 @@ def test_runs_by_hand_bring_what_they_need_and_teach_the_estimate(config, capsys
         assert record.spec.seed == 1
     assert main(["estimate", str(config), "--cores", "2"]) == 0
     told = capsys.readouterr().out
-    assert "suite byhand: 6 runs, 2 of them done" in told
-    assert "lenet300 on digits: 4 runs, " in told
+    assert "suite byhand: 8 runs, 2 of them done" in told
+    assert "lenet300 on digits: 6 runs, " in told
     assert "unknown" not in told
     assert told.splitlines()[-1].endswith("on 2 processes")
 
