@@ -19,9 +19,10 @@ from bench.page.columns import verdict
 from bench.page.content import content, packed, plain
 from bench.page.suites import PAIRED, read
 from bench.tables.cells import GROUP
-from tests import pages, records
+from tests import records
+from tests.page import suites as pages
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "results" / "published"
 
 
