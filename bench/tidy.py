@@ -96,8 +96,7 @@ def csv_table(files: list[tuple[str | None, Path]], columns: tuple[str, ...]) ->
         table = read_csv(file)
         if run is not None:
             table["run"] = run
-        for column in LATER & set(columns) - set(table):
-            table[column] = None
+        table = completed(table, columns)
         missing = [column for column in columns if column not in table]
         if missing:
             raise TidyError(
@@ -176,11 +175,13 @@ def read(folder: Path, name: str) -> pd.DataFrame:
         return pd.read_parquet(parquet)
     if csv.is_file():
         table = read_csv(csv)
-        if name == "latency":
-            for column in LATER & set(COLUMNS) - set(table):
-                table[column] = None
-        return typed(table)
+        return typed(completed(table, COLUMNS) if name == "latency" else table)
     raise TidyError(f"no table {name} in {folder}; make it with `python -m bench collect`")
+
+
+def completed(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """The table with, empty, those of `columns` that older files lack (`LATER`)."""
+    return table.assign(**dict.fromkeys(sorted(LATER & set(columns) - set(table))))
 
 
 def read_csv(file: Path) -> pd.DataFrame:

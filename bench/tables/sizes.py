@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.tables.cost import PHASES
 from bench.tables.measures import Measure, named
 from bench.tables.render import Block, Cell
 from bench.tables.texts import cell_text, digits, number, spread, times
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[Any, Any]
-PHASES = ("pretrain", "score", "prune", "finetune")
-"""Of the ledger."""
 
 
 class Column(NamedTuple):
