@@ -327,12 +327,12 @@ def page(folders: list[str], out: str | None) -> None:
 def claims(published: str) -> None:
     """Write the scorecard, what papers claim beside what was measured, into PUBLISHED/scorecard.
 
-    And its first table into README.md.
+    Its first table goes into README.md, if PUBLISHED is the project's own.
     """
     from bench.claims import write
     from bench.publish import show
 
     for file in write(Path(published)):
         print(file)
-        if file.suffix == ".md":
+        if file.suffix == ".md" and Path(published) == RESULTS / "published":
             show(Path("README.md"), file.stem, file.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ AGAIN = (
 )
 
 # it rests on all suites
-SCORECARD = " && python -m bench claims >> {log} 2>&1" if len(SOURCES) > 1 else ""
+SCORECARD = " && {{ python -m bench claims >> {log} 2>&1 || {{ cat {log} >&2; exit 1; }}; }}" if len(SOURCES) > 1 else ""
 
 
 # rules without an output, so that each call does it again
