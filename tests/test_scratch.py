@@ -35,7 +35,8 @@ def test_the_shape_is_the_pruned_one_and_no_weight_is_inherited(pair) -> None:
     for name, weight in after.items():
         assert weight.shape == before[name].shape
         assert not (weight != 0)[~kept[name]].any(), name
-        assert not torch.isclose(weight[kept[name]], before[name][kept[name]]).all(), name
+        same = torch.isclose(weight[kept[name]], before[name][kept[name]], rtol=1e-3)
+        assert same.float().mean() < 0.05, name
     assert scratch.points[0].density == pytest.approx(pruned.points[0].density, rel=1e-3)
 
 

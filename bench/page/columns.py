@@ -44,8 +44,9 @@ COLUMNS = (
            "over n seeds; one seed has none. Bold: in the confidence set for the best method of "
            "its density. ~ read off between two points of a curve.", "score"),
     Column("group", "ties", "group", "Tie group among the methods at this density: a is the best "
-           "and all that no other beats at 5 % (paired by seed, Bonferroni over the rivals). Dense "
-           "nets, controls and single seeds do not compete.", "text"),
+           "and all that no other beats at 5 % (paired by seed, Bonferroni over the rivals). The "
+           "dense net, copies of a method's densities or shape, and single seeds do not compete.",
+           "text"),
     Column("delta_dense", "Δ dense", "points ± half", "Difference to the dense net, paired by "
            "seed, with half of its 95 % interval.", "points"),
     Column("pattern", "pattern", "of zeros", "What is removed together: single weights, k of n "

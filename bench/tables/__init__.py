@@ -1,7 +1,7 @@
-"""Tables for people, from tidy tables alone: `comparison`, `aggregate`, `controls`, `cost`, ...
+"""Tables for people, from the tidy tables alone: those of `NAMES`.
 
-And `wave` where a task predicts fields. Each is written as CSV (every number), Markdown and LaTeX
-(what a paper shows).
+`wave` is there where a task predicts fields. Each is written as CSV (every number), Markdown and
+LaTeX (what a paper shows).
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def block(tier: str, made: Ranking | None, tasks: list[str], left: list[str]) ->
         "Rank 1 is best; within a task and density by mean score, averaged over a task's densities "
         f"and then over {made.tasks} tasks: {', '.join(tasks)}.",
         "Interval: 95 % percentile bootstrap over tasks; of few tasks it is too narrow (it covers "
-        "about 70 % of cases with three, 80 % with five, 93 % with fifteen), and tasks that share "
+        "about 70 % of cases with three, 83 % with five, 93 % with fifteen), and tasks that share "
         "data or a net are less evidence than their number says. Not told apart: variants that "
         f"share a letter (Nemenyi, 5 %: mean ranks closer than {made.critical:.2f}; Friedman's p "
         f"{made.p:.2g}).",

@@ -151,8 +151,9 @@ def blocks(table: pd.DataFrame) -> list[Block]:
             f"Difference: method minus control in points of {shown.short}, paired by seed, "
             f"{'negative where the method is better, ' if shown.lower else ''}± half of the "
             "95 % t interval (n). Verdict at 5 % after Holm's correction over the variant's rows, "
-            "those against smaller dense nets (same density, trained as long) apart. Seeds: what "
-            "80 % power would need for a difference of this size, at 5 % over the number of tests."
+            "those against smaller dense nets (same requested density, trained as long) apart. "
+            "Seeds: what 80 % power would need for a difference of this size, at 5 % over the "
+            "number of tests."
         ]
         if part["target_density"].isna().any():
             notes.append(
