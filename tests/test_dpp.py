@@ -302,6 +302,7 @@ def test_a_quantised_training_learns_and_yields_quantised_weights(digits, kind, 
     ("params", "match"),
     [
         ({"pattern": "block:2x2"}, "none of k-of-n"),
+        ({"granularity": "tap", "pattern": "k-of-n:16"}, "granularity 'tap': not with"),
         ({"granularity": "tap", "pattern": "kernel"}, "granularity 'tap' does not make"),
         ({"pattern": "unstructured"}, "filter makes unstructured"),
         ({"pattern": "channel", "tiles": 2}, "tiles 2"),
@@ -314,6 +315,22 @@ def test_a_quantised_training_learns_and_yields_quantised_weights(digits, kind, 
 def test_what_does_not_fit_together_is_refused(params, match):
     with pytest.raises(MethodError, match=match):
         make("dpp", params)
+
+
+def test_outputs_that_share_their_inputs_choose_together(digits):
+    bench = Bench(digits, "lenet300", "dpp", density=0.1, pattern="k-of-n:20", uneven="dense")
+    with recipes(4, 5, lr=0.1):
+        points, trainer = bench.points()
+    kept = nonzero(points[-1])
+    assert kept.density(points[-1]) == pytest.approx(0.1, abs=0.005)
+    weights = list(kept)
+    for name in weights[:-1]:  # of 300 and 100 outputs; the last layer's ten stay dense
+        groups = kept[name].view(-1, 20, kept[name].shape[1])
+        assert (groups == groups[:, :1]).all()
+        assert len(set(groups[:, 0].sum(1).tolist())) == 1
+        assert (groups[0, 0] != groups[1, 0]).any()
+    assert kept[weights[-1]].all()
+    assert trainer.validate(points[-1]).top1 > 0.5  # chance is 0.1
 
 
 def test_beats_random_masks_of_the_same_layer_counts(digits):

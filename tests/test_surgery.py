@@ -115,7 +115,38 @@ def test_k_of_n_keeps_the_same_number_for_every_output():
         assert len(set(mask.sum(1).tolist())) == 1
 
 
-@pytest.mark.parametrize("pattern", ["unstructured", "column", "kernel", "block:2x3", "tile:2x3"])
+@pytest.mark.parametrize("rule", ["global", "layerwise", "erk"])
+def test_k_of_n_shared_by_outputs_keeps_the_best_inputs_of_all_of_them(rule):
+    model = nn.Sequential(nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Conv2d(12, 8, 3))
+    before = {n: w.detach().clone() for n, w in prunable(model).items()}
+    _, masks = prune(
+        model, magnitudes(model), 0.25, pattern="k-of-n:4", allocation=rule, shape=(3, 8, 8)
+    )
+    total = sum(w.numel() for w in before.values())
+    assert abs(masks.kept() - 0.25 * total) <= max(len(w) for w in before.values())
+    for name, mask in masks.items():
+        groups = mask.flatten(1).view(-1, 4, mask[0].numel())
+        assert (groups == groups[:, :1]).all()
+        kept = groups[:, 0].sum(1)
+        assert len(set(kept.tolist())) == 1
+        together = before[name].abs().flatten(1).view(groups.shape).sum(1)
+        best = together.topk(int(kept[0]), 1).indices.sort(1).values
+        assert torch.equal(best, groups[:, 0].nonzero()[:, 1].view(best.shape))
+
+
+def test_a_layer_whose_outputs_cannot_share_is_refused_or_stays_dense():
+    model = nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 16))
+    how = {"pattern": "k-of-n:16", "allocation": "layerwise", "shape": (40,)}
+    with pytest.raises(PatternError, match=r"'0.weight'.*its 30 outputs are no multiple of 16"):
+        prune(model, magnitudes(model), 0.9, **how)
+    _, masks = prune(model, magnitudes(model), 0.9, uneven="dense", **how)
+    assert list(masks) == ["2.weight"]
+    assert masks.density(model) == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["unstructured", "k-of-n:2", "column", "kernel", "block:2x3", "tile:2x3"]
+)
 def test_expanding_units_inverts_reducing_them(pattern):
     shape, parsed = (4, 6, 3, 3), Pattern.parse(pattern)
     units = unit_scores(torch.rand(shape), parsed)
@@ -142,6 +173,7 @@ def test_a_tile_lies_at_one_tap_of_the_kernel():
         ("block:0x4", "at least one"),
         ("diagonal", "no pattern"),
         ("2:1", "M >= 2"),
+        ("k-of-n:1", "at least two outputs"),
     ],
 )
 def test_nonsense_patterns_are_refused(text, reason):

@@ -54,21 +54,24 @@ class Candidates(Protocol):
 class Weights:
     """Weights or kernels of one layer.
 
-    `name`, `shape`: the weight's; `tile`: candidates per group (0: all of a row). Where the tiles
-    do not divide a row, what is left over at its end is always kept.
+    `name`, `shape`: the weight's; `tile`: candidates per group (0: all of a row); `shared`: outputs
+    that follow each other and share a row, each candidate being a weight of every one (of
+    granularity output alone). Where the tiles do not divide a row, what is left over at its end is
+    always kept.
     """
 
     name: str
     shape: tuple[int, ...]
     granularity: Granularity = "output"
     tile: int = 0
+    shared: int = 1
 
     @property
     def rows(self) -> tuple[int, int]:
         """Rows before they are cut into tiles, and candidates in each."""
         out, inside, taps = self.shape[0], self.shape[1], math.prod(self.shape[2:])
         return {
-            "output": (out, inside * taps),
+            "output": (out // self.shared, inside * taps),
             "tap": (out * inside, taps),
             "filter": (inside * taps, out),
             "kernel": (out, inside),
@@ -92,7 +95,8 @@ class Weights:
     @property
     def step(self) -> int:
         """Weights that one more candidate in every group keeps."""
-        return self.groups * (math.prod(self.shape[2:]) if self.granularity == "kernel" else 1)
+        each = math.prod(self.shape[2:]) if self.granularity == "kernel" else self.shared
+        return self.groups * each
 
     @property
     def free(self) -> int:
@@ -109,7 +113,7 @@ class Weights:
             return {self.name: whole.view(*self.shape[:2], *[1] * (len(self.shape) - 2))}
         if self.granularity == "filter":  # transposed: a reshape would make other groups of it
             whole = whole.t()
-        return {self.name: whole.reshape(self.shape)}
+        return {self.name: whole.repeat_interleave(self.shared, 0).reshape(self.shape)}
 
 
 @dataclass(frozen=True)
@@ -148,19 +152,28 @@ def weights(
     *,
     tile: int = 0,
     tiles: int = 1,
+    shared: int = 1,
     uneven: Uneven = "refuse",
 ) -> dict[str, Weights]:
     """The groups of every prunable weight, in tiles of length `tile` or `tiles` to a row.
 
     A weight without 2-D kernels (linear, recurrent; of taps also 1x1) is grouped by output. Where
     tiles do not divide a row, what is left over stays dense, and a layer whose rows are shorter
-    than a tile stays dense as a whole, or, if `uneven` refuses, `PatternError` is raised.
+    than a tile, or whose outputs are no multiple of `shared`, stays dense as a whole, or, if
+    `uneven` refuses, `PatternError` is raised.
     """
     found = {}
     for name, weight in prunable(model).items():
         shape = tuple(weight.shape)
         kernels = len(shape) > 2 and (granularity != "tap" or math.prod(shape[2:]) > 1)
-        whole = Weights(name, shape, granularity if kernels else "output")
+        if shape[0] % shared:
+            if uneven == "refuse":
+                raise PatternError(
+                    f"layer {name!r}: its {shape[0]} outputs are no multiple of {shared}; "
+                    "uneven: dense leaves it dense"
+                )
+            continue
+        whole = Weights(name, shape, granularity if kernels else "output", shared=shared)
         row = whole.rows[1]
         length = tile or row // tiles
         fits = 1 <= length <= row
@@ -171,7 +184,7 @@ def weights(
                 "uneven: dense keeps what is left over"
             )
         if fits:
-            found[name] = Weights(name, shape, whole.granularity, length)
+            found[name] = replace(whole, tile=length)
     return found
 
 

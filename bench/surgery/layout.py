@@ -36,6 +36,8 @@ class Layout:
                 f"granularity {self.granularity!r} does not make the pattern {self.pattern!r}; "
                 "tap makes k-of-n, filter makes unstructured, output all others"
             )
+        if pattern.rows > 1 and self.granularity != "output":
+            return f"granularity {self.granularity!r}: not with the pattern {self.pattern!r}"
         if self.tiles > 1 and (channel or pattern.kind == "n:m"):
             return f"tiles {self.tiles}: not with the pattern {self.pattern!r}"
         if self.uneven == "dense" and channel:
@@ -63,7 +65,12 @@ class Layout:
         )
         tile = pattern.m if pattern.kind == "n:m" else 0
         found = candidates.weights(
-            model, granularity, tile=tile, tiles=self.tiles, uneven=self.uneven
+            model,
+            granularity,
+            tile=tile,
+            tiles=self.tiles,
+            shared=pattern.rows,
+            uneven=self.uneven,
         )
         everything = prunable(model)
         if self.dense_output:

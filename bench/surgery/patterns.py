@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | `unstructured` | one weight | all |
 | `k-of-n` | one weight, exactly k of the n inputs of every output | all |
+| `k-of-n:16` | the weights of 16 outputs at one input, exactly k of the n inputs of each 16 | all |
 | `2:4`, `N:M` | exactly N in every M consecutive weights along the input axis | all |
 | `*:4`, `*:M` | the same, with each layer's own N | all |
 | `block:16x16` | a tile of the matrix (out, in * kernel) | all |
@@ -41,7 +42,8 @@ class PatternError(ValueError):
 class Pattern:
     """A zero pattern; `n` is None where each layer chooses its own.
 
-    Blocks `at_taps` take their columns from one tap of the kernel.
+    Blocks `at_taps` take their columns from one tap of the kernel; of k of n, `rows` outputs share
+    their inputs.
     """
 
     kind: Kind
@@ -61,14 +63,18 @@ class Pattern:
             if m < 2 or (n is not None and not 1 <= n <= m):
                 raise PatternError(f"pattern {text!r}: N:M needs 1 <= N <= M and M >= 2")
             return cls("n:m", n=n, m=m)
+        if found := re.fullmatch(r"k-of-n:(\d+)", text):
+            if int(found[1]) < 2:
+                raise PatternError(f"pattern {text!r}: at least two outputs share their inputs")
+            return cls("k-of-n", rows=int(found[1]))
         if found := re.fullmatch(r"(block|tile):(\d+)x(\d+)", text):
             rows, columns = int(found[2]), int(found[3])
             if rows * columns == 0:
                 raise PatternError(f"pattern {text!r}: a block has at least one row and one column")
             return cls("block", rows=rows, columns=columns, at_taps=found[1] == "tile")
         raise PatternError(
-            f"no pattern {text!r}; there are: unstructured, k-of-n, N:M (2:4), *:M, block:RxC, "
-            "tile:RxC, column, kernel, channel"
+            f"no pattern {text!r}; there are: unstructured, k-of-n, k-of-n:R, N:M (2:4), *:M, "
+            "block:RxC, tile:RxC, column, kernel, channel"
         )
 
     def refusal(self, shape: tuple[int, ...]) -> str | None:
@@ -76,6 +82,8 @@ class Pattern:
         columns = math.prod(shape[1:])
         if self.kind == "n:m" and columns % self.m:
             return f"its {columns} inputs per output are no multiple of {self.m}"
+        if self.kind == "k-of-n" and shape[0] % self.rows:
+            return f"its {shape[0]} outputs are no multiple of {self.rows}"
         if self.at_taps:
             columns = shape[1]
         if self.kind == "block" and (shape[0] % self.rows or columns % self.columns):
@@ -93,8 +101,8 @@ PatternName = Annotated[
     str,
     AfterValidator(_valid),
     Field(
-        description="zero pattern: unstructured, k-of-n, 2:4, *:4, block:16x16, tile:32x64, "
-        "column, kernel, channel"
+        description="zero pattern: unstructured, k-of-n, k-of-n:16, 2:4, *:4, block:16x16, "
+        "tile:32x64, column, kernel, channel"
     ),
 ]
 
@@ -114,6 +122,8 @@ def unit_scores(scores: Tensor, pattern: Pattern) -> Tensor:
         rows, columns = scores.shape[0], scores[0].numel()
         cut = (rows // pattern.rows, pattern.rows, columns // pattern.columns, pattern.columns)
         return scores.reshape(cut).mean((1, 3)).flatten()
+    if pattern.kind == "k-of-n":
+        return scores.reshape(-1, pattern.rows, scores[0].numel()).mean(1).flatten()
     return scores.flatten()
 
 
@@ -130,6 +140,8 @@ def expand(units: Tensor, shape: tuple[int, ...], pattern: Pattern) -> Tensor:
         if pattern.at_taps:
             return whole.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1).contiguous()
         return whole.view(shape)
+    if pattern.kind == "k-of-n":
+        return units.view(-1, columns).repeat_interleave(pattern.rows, 0).view(shape)
     return units.view(shape)
 
 

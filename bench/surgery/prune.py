@@ -36,7 +36,7 @@ Uneven = Annotated[
     Literal["refuse", "dense"],
     Field(
         description="a layer that the pattern does not divide: refuse the run, or leave dense what "
-        "is left over (N:M: the last inputs of each output; blocks: the layer)"
+        "is left over (N:M: the last inputs of each output; blocks, shared k of n: the layer)"
     ),
 ]
 
@@ -139,12 +139,14 @@ def select(
             units, sizes, {n: tuple(w.shape) for n, w in held.items()}, target, allocation
         )
     if pattern.kind in ("n:m", "k-of-n"):
-        # such a layer keeps whole steps of weights; rounded together, the layers keep the budget
+        # such a layer keeps whole steps of units; rounded together, the layers keep the budget
         step = {
-            n: w.numel() // pattern.m if pattern.kind == "n:m" else len(w) for n, w in held.items()
+            n: w.numel() // pattern.m if pattern.kind == "n:m" else len(w) // pattern.rows
+            for n, w in held.items()
         }
-        of = {n: w.numel() // step[n] for n, w in held.items()}
-        steps = round_counts({n: counts[n] / step[n] for n in held}, of, step)
+        of = {n: units[n].numel() // step[n] for n in held}
+        weights_of = {n: step[n] * sizes[n] for n in held}
+        steps = round_counts({n: counts[n] / step[n] for n in held}, of, weights_of)
         counts = {n: steps[n] * step[n] for n in held}
     return Masks({n: realise(scores[n], units[n], counts[n], pattern) for n in held})
 
@@ -152,13 +154,15 @@ def select(
 def realise(scores: Tensor, units: Tensor, count: int, pattern: Pattern) -> Tensor:
     """The mask of one layer that keeps `count` units in this pattern.
 
-    For N:M and k-of-n the units are weights.
+    For N:M the units are weights.
     """
     if pattern.kind == "n:m":
         n = min(pattern.m, max(1, round(count / scores.numel() * pattern.m)))
         return keep_n_of_m(scores, n, pattern.m)
     if pattern.kind == "k-of-n":
-        return keep_k_of_row(scores, max(1, round(count / scores.shape[0])))
+        rows = units.view(len(scores) // pattern.rows, -1)
+        kept = keep_k_of_row(rows, max(1, round(count / len(rows))))
+        return expand(kept, tuple(scores.shape), pattern)
     return expand(keep_top(units, count), tuple(scores.shape), pattern)
 
 
