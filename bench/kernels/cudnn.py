@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.products import after, compiled, cudnn, direct, lowering
+from bench.products import after, compiled, cudnn, geometry, lowering
 
 DTYPES = {"cuda": ("fp32", "tf32", "fp16", "bf16")}
 LAYOUTS = ("nhwc",)
@@ -21,5 +21,5 @@ applies = lowering.any_layer(supports, "2-D convolution")
 
 def version() -> str:
     """Of cuDNN, and a digest of the code."""
-    own = compiled.digest(after, cudnn, direct, lowering)
+    own = compiled.digest(after, cudnn, geometry, lowering)
     return f"cudnn {torch.backends.cudnn.version()} {own}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from bench.products import after, compiled, direct, lowering, pool
+from bench.products import after, compiled, direct, geometry, lowering, pool
 
 DTYPES = {"cpu": ("fp32",)}
 MODES = ("eager",)
@@ -39,4 +39,4 @@ def convert(model: nn.Module) -> nn.Module:
 
 def version() -> str:
     """A digest of the code: what was measured with other code is not taken for today's."""
-    return f"direct {compiled.digest(direct, after, pool)}"
+    return f"direct {compiled.digest(direct, geometry, after, pool)}"

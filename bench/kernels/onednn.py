@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.products import after, lowering
-from bench.products.direct import geometry
+from bench.products.geometry import geometry
 
 DTYPES = {"cpu": ("fp32", "bf16")}
 MODES = ("eager",)  # compiled nets call these operators by themselves

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.products import after, lowering
-from bench.products.direct import geometry
+from bench.products.geometry import geometry
 
 
 def refusal(layer: nn.Module) -> str:

@@ -18,20 +18,30 @@ constexpr int TILE = WIDEST * LANES;
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef float Loose __attribute__((vector_size(4 * LANES), aligned(4)));
 
+// Outputs that can share a list of entries, each input loaded once for all of them.
+#ifdef __AVX512F__
+constexpr int SHARING = 4;
+#else
+constexpr int SHARING = 1;  // sixteen sums of two or four registers would not stay in them
+#endif
+
+template <int V>
 struct Entry {
     int32_t offset;  // of the input's number from that of the output's place, in the packed input
-    float value;
+    float value[V];
 };
 
 }  // namespace
+
+extern "C" int32_t sharing() { return SHARING; }
 
 // As `Layer` in direct.py.
 struct Layer {
     int32_t channels, height, width, outputs, out_height, out_width;
     int32_t stride_h, stride_w, pad_h, pad_w;
-    int32_t packed, planes, used, strip, halo, pitch, plane, step;
-    const int32_t *phases, *channel, *ends;
-    const Entry *entries;
+    int32_t packed, planes, used, strip, halo, pitch, plane, step, shared;
+    const int32_t *phases, *channel, *ends;  // ends: of each list, one for `shared` outputs
+    const void *entries;                     // of type Entry<shared>
     const float *bias;
     float low, high;
 };
@@ -152,36 +162,47 @@ void store(const Layer &l, const Vec *sums, Places p, float *y, const float *add
     }
 }
 
-// Sums for T vectors of places and the outputs o0..o1, over the weights that are left. CUT: the
-// last vector may not be read whole, since it ends with the input.
-template <int T, bool CUT>
-void tile(const Layer &l, const float *input, Places p, int o0, int o1, float *y,
+// Sums for T vectors of places and the lists g0..g1, of V outputs each, over the weights that are
+// left. CUT: the last vector may not be read whole, since it ends with the input.
+template <int T, bool CUT, int V>
+void tile(const Layer &l, const float *input, Places p, int g0, int g1, float *y,
           const float *add) {
     int64_t area = (int64_t)l.out_height * l.out_width;
-    constexpr int CHAINS = T >= 4 ? 1 : 4 / T;  // independent sums: an addition takes four cycles
+    constexpr int CHAINS = T * V >= 4 ? 1 : 4 / T;  // independent sums: an addition takes four cycles
     int rest = p.q1 - p.q0 - (T - 1) * LANES;
-    for (int o = o0; o < o1; o++) {
-        alignas(64) Vec sums[CHAINS * T + 1];  // one more: a row's end is read as a whole vector
-        for (int t = 0; t < CHAINS * T; t++) sums[t] = all(t < T && l.bias ? l.bias[o] : 0);
-        auto sum = [&](const Entry &e, int c) {
+    for (int g = g0; g < g1; g++) {
+        // one more: a row's end is read as a whole vector
+        alignas(64) Vec sums[V][CHAINS * T + 1];
+        for (int v = 0; v < V; v++)
+            for (int t = 0; t < CHAINS * T; t++)
+                sums[v][t] = all(t < T && l.bias ? l.bias[g * V + v] : 0);
+        auto sum = [&](const Entry<V> &e, int c) {
             const float *from = input + p.q0 + e.offset;
-            for (int t = 0; t < T; t++)
-                sums[c * T + t] += e.value * (CUT && t == T - 1 ? some(from + t * LANES, rest)
-                                                                : *(const Loose *)(from + t * LANES));
+            for (int t = 0; t < T; t++) {
+                Vec x = CUT && t == T - 1 ? some(from + t * LANES, rest)
+                                          : *(const Loose *)(from + t * LANES);
+                for (int v = 0; v < V; v++) sums[v][c * T + t] += e.value[v] * x;
+            }
         };
-        const Entry *e = l.entries + l.ends[o], *end = l.entries + l.ends[o + 1];
+        const Entry<V> *entries = (const Entry<V> *)l.entries;
+        const Entry<V> *e = entries + l.ends[g], *end = entries + l.ends[g + 1];
         for (; e + CHAINS <= end; e += CHAINS)
             for (int c = 0; c < CHAINS; c++) sum(e[c], c);
         for (; e < end; e++) sum(*e, 0);
-        for (int c = 1; c < CHAINS; c++)
-            for (int t = 0; t < T; t++) sums[t] += sums[c * T + t];
-        store<T>(l, sums, p, y + o * area, add ? add + o * area : nullptr);
+        for (int v = 0; v < V; v++) {
+            for (int c = 1; c < CHAINS; c++)
+                for (int t = 0; t < T; t++) sums[v][t] += sums[v][c * T + t];
+            int64_t at = (g * V + v) * area;
+            store<T>(l, sums[v], p, y + at, add ? add + at : nullptr);
+        }
     }
 }
 
 typedef void (*Tile)(const Layer &, const float *, Places, int, int, float *, const float *);
-constexpr Tile WHOLE[WIDEST] = {tile<1, false>, tile<2, false>, tile<3, false>, tile<4, false>};
-constexpr Tile AT_END[WIDEST] = {tile<1, true>, tile<2, true>, tile<3, true>, tile<4, true>};
+template <int V>
+constexpr Tile TILES[2][WIDEST] = {
+    {tile<1, false, V>, tile<2, false, V>, tile<3, false, V>, tile<4, false, V>},
+    {tile<1, true, V>, tile<2, true, V>, tile<3, true, V>, tile<4, true, V>}};
 
 struct Free {
     void operator()(float *at) const { free(at); }
@@ -213,20 +234,22 @@ extern "C" int convolve(const Layer *layer, const float *x, float *y, const floa
     const Layer &l = *layer;
     const int64_t inputs = (int64_t)l.height * l.width;
     const int64_t area = (int64_t)l.out_height * l.out_width;
+    const int lists = l.outputs / l.shared;
+    const auto &tiles = l.shared == SHARING ? TILES<SHARING> : TILES<1>;
     const int whole = l.out_height * l.pitch;
     const int units = l.packed ? l.out_height : (whole + TILE - 1) / TILE;
     const int fewest = l.packed ? (l.out_height + l.strip - 1) / l.strip : 1;
     const int least = l.packed ? (TILE + l.pitch - 1) / l.pitch : 1;  // units that fill a tile
     int ranges = batch % threads ? (fewest + threads - 1) / threads * threads : fewest;
     ranges = std::max(fewest, std::min(ranges, units / least));
-    const int parts = std::min(l.outputs, (threads + batch * ranges - 1) / (batch * ranges));
+    const int parts = std::min(lists, (threads + batch * ranges - 1) / (batch * ranges));
     int failed = 0;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(| : failed)
     for (int job = 0; job < batch * ranges * parts; job++) {
         const int part = job % parts, range = job / parts % ranges, n = job / parts / ranges;
         const int first = (int64_t)units * range / ranges;
         const int last = (int64_t)units * (range + 1) / ranges;
-        const int o0 = (int64_t)l.outputs * part / parts, o1 = (int64_t)l.outputs * (part + 1) / parts;
+        const int g0 = (int64_t)lists * part / parts, g1 = (int64_t)lists * (part + 1) / parts;
         const float *input = x + n * l.channels * inputs;
         int64_t at = n * l.outputs * area;
         int begin = first * TILE, end = std::min(whole, last * TILE);
@@ -246,27 +269,39 @@ extern "C" int convolve(const Layer *layer, const float *x, float *y, const floa
         for (int q = begin; q < end; q += TILE) {
             Places p = {q, std::min(end, q + TILE), q / l.pitch, q % l.pitch};
             const bool cut = !l.packed && (p.q1 - q) % LANES;
-            (cut ? AT_END : WHOLE)[(p.q1 - q + LANES - 1) / LANES - 1](
-                l, input, p, o0, o1, y + at, add ? add + at : nullptr);
+            tiles[cut][(p.q1 - q + LANES - 1) / LANES - 1](l, input, p, g0, g1, y + at,
+                                                           add ? add + at : nullptr);
         }
     }
     return failed;
 }
 
+namespace {
+
+template <int V>
+void gathered(const Layer &l, const float *x, float *y, int32_t batch, int32_t threads) {
+    const Entry<V> *entries = (const Entry<V> *)l.entries;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int g = 0; g < l.outputs / V; g++)
+        for (int n = 0; n < batch; n++) {
+            const float *row = x + (int64_t)n * l.channels;
+            for (int v = 0; v < V; v++) {
+                float sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (int i = l.ends[g]; i < l.ends[g + 1]; i++)
+                    sum += entries[i].value[v] * row[entries[i].offset];
+                int o = g * V + v;
+                sum += l.bias ? l.bias[o] : 0;
+                y[(int64_t)n * l.outputs + o] = std::min(std::max(sum, l.low), l.high);
+            }
+        }
+}
+
+}  // namespace
+
 // (batch, inputs) to (batch, outputs), for few rows: a gather for each output. An entry's offset is
 // the number of its input.
 extern "C" void gather(const Layer *layer, const float *x, float *y, int32_t batch,
                        int32_t threads) {
-    const Layer &l = *layer;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int o = 0; o < l.outputs; o++)
-        for (int n = 0; n < batch; n++) {
-            const float *row = x + (int64_t)n * l.channels;
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int i = l.ends[o]; i < l.ends[o + 1]; i++)
-                sum += l.entries[i].value * row[l.entries[i].offset];
-            sum += l.bias ? l.bias[o] : 0;
-            y[(int64_t)n * l.outputs + o] = std::min(std::max(sum, l.low), l.high);
-        }
+    (layer->shared == SHARING ? gathered<SHARING> : gathered<1>)(*layer, x, y, batch, threads);
 }

@@ -7,7 +7,8 @@ Places are taken 64 at a time, as four vectors of sums that stay in registers wh
 weights pass; every load is of whole vectors, no index is looked up by place. A strided convolution
 is packed as its phases (every second row and column), in each of which it has no stride. Rows keep
 their padding as places that are computed and not stored. Maps are packed in strips of rows that fit
-the second cache, each by the thread that computes it.
+the second cache, each by the thread that computes it. Where four outputs that follow each other
+keep the same inputs (patterns `k-of-n:16`, `block:16x1`, `column`), one load serves them all.
 
 A linear layer is a 1x1 convolution over its tokens; for fewer than four tokens a gather.
 
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.products import compiled
+from bench.products.geometry import geometry
 from bench.surgery.layers import matrix
 
 LANES = 16
@@ -42,7 +43,8 @@ TILE = 4 * LANES
 """Places that are taken at once, as in direct.cpp."""
 FEW = 4
 """Tokens of a linear layer below which it gathers."""
-ENTRY = np.dtype([("offset", np.int32), ("value", np.float32)])
+WASTE = 1.1
+"""Most weights that outputs with one list may hold, over those that are not zero."""
 
 
 class Layer(ctypes.Structure):
@@ -55,34 +57,12 @@ class Layer(ctypes.Structure):
                 *("channels", "height", "width", "outputs", "out_height", "out_width"),
                 *("stride_h", "stride_w", "pad_h", "pad_w"),
                 *("packed", "planes", "used", "strip", "halo", "pitch", "plane", "step"),
+                "shared",
             )
         ),
         *((name, ctypes.c_void_p) for name in ("phases", "channel", "ends", "entries", "bias")),
         *((name, ctypes.c_float) for name in ("low", "high")),
     )
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Of a convolution; pairs are (high, wide)."""
-
-    channels: int
-    outputs: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-
-    def places(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the output for an input of this size."""
-        high, wide = (
-            (size + 2 * pad - step * (taps - 1) - 1) // jump + 1
-            for size, taps, jump, pad, step in zip(
-                (height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True
-            )
-        )
-        return high, wide
 
 
 class Direct(nn.Module):
@@ -100,13 +80,16 @@ class Direct(nn.Module):
         self.linear = isinstance(layer, nn.Linear)
         self.adds = not self.linear
         self.geometry = geometry(layer)
-        flat = matrix(weight)
-        rows, columns = (part.numpy() for part in flat.nonzero(as_tuple=True))
-        self.values = flat.numpy()[rows, columns]
-        self.rows = rows.astype(np.int32)
         g = self.geometry
+        flat = matrix(weight)
+        self.shared = sharing(flat, g.outputs // g.groups)
+        lists = flat.view(-1, self.shared, flat.shape[1])
+        rows, columns = (part.numpy() for part in (lists != 0).any(1).nonzero(as_tuple=True))
+        self.values = lists.numpy()[rows, :, columns]
+        """(entries, outputs that share them)"""
+        self.rows = rows.astype(np.int32)
         taps = g.kernel[0] * g.kernel[1]
-        first = rows // (g.outputs // g.groups) * (g.channels // g.groups)
+        first = rows * self.shared // (g.outputs // g.groups) * (g.channels // g.groups)
         self.inputs = (first + columns // taps).astype(np.int32)
         self.taps = np.stack(np.divmod(columns % taps, g.kernel[1])).astype(np.int16)
         bias: Any = getattr(layer, "bias", None)
@@ -217,41 +200,40 @@ class Direct(nn.Module):
         """The structure for direct.cpp, and the arrays that have to live as long."""
         g = self.geometry
         order = np.lexsort((offsets, self.rows))  # by output, then upwards in memory
-        entries = np.empty(len(order), ENTRY)
-        entries["offset"], entries["value"] = offsets[order], self.values[order]
-        ends = np.zeros(g.outputs + 1, np.int32)
-        ends[1:] = np.bincount(self.rows, minlength=g.outputs).cumsum()
+        entries = np.empty((len(order), 1 + self.shared), np.float32)
+        entries[:, :1].view(np.int32)[:, 0] = offsets[order]
+        entries[:, 1:] = self.values[order]
+        lists = g.outputs // self.shared
+        ends = np.zeros(lists + 1, np.int32)
+        ends[1:] = np.bincount(self.rows, minlength=lists).cumsum()
         known |= {"entries": entries, "ends": ends, "bias": self.bias}
         held = {name: value for name, value in known.items() if isinstance(value, np.ndarray)}
         pointers = {name: value.ctypes.data for name, value in held.items()}
         made = Layer(
-            **{**known, **pointers}, channels=g.channels, outputs=g.outputs,
+            **{**known, **pointers}, channels=g.channels, outputs=g.outputs, shared=self.shared,
         )  # fmt: skip
         return made, held
 
 
-def geometry(layer: nn.Module) -> Geometry:
-    """Of a linear layer that of a 1x1 convolution."""
-    if isinstance(layer, nn.Linear):
-        one = (1, 1)
-        return Geometry(layer.in_features, layer.out_features, one, one, (0, 0), one, 1)
-    assert isinstance(layer, nn.Conv2d)
-    assert not isinstance(layer.padding, str)
-    kernel, stride, padding, dilation = (
-        (int(pair[0]), int(pair[1]))
-        for pair in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    )
-    return Geometry(
-        layer.in_channels, layer.out_channels, kernel, stride, padding, dilation, layer.groups
-    )
+def sharing(flat: Tensor, outputs: int) -> int:
+    """How many outputs share a list of inputs: as many as direct.cpp can serve, or one.
+
+    `flat`: the weight's matrix; `outputs`: of a group, which no list may leave.
+    """
+    most = int(functions().sharing())
+    if outputs % most:
+        return 1
+    kept = (flat.view(-1, most, flat.shape[1]) != 0).any(1)
+    return most if most * int(kept.sum()) <= WASTE * int(flat.count_nonzero()) else 1
 
 
 @cache
 def functions() -> ctypes.CDLL:
-    """`convolve` and `gather` of direct.cpp; raises `CompilerError`."""
+    """What direct.cpp exports; raises `CompilerError`."""
     found = compiled.library(Path(__file__).with_suffix(".cpp"))
     pointer, number = ctypes.c_void_p, ctypes.c_int32
     found.convolve.argtypes = [pointer, pointer, pointer, pointer, number, number]
     found.gather.argtypes = [pointer, pointer, pointer, number, number]
     found.gather.restype = None
+    found.sharing.restype = number
     return found
