@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import re
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +17,8 @@ from bench.latency.prepare import Cell, Variant, prepare
 from bench.products import after, implicit_gemm
 from bench.surgery import prune, uniform
 
-triton = pytest.importorskip("triton")
+from . import hopper
+
 KERNEL = "bench.products.implicit_gemm_kernel"
 
 
@@ -223,47 +221,26 @@ def test_sums_and_relus_of_a_residual_net_are_taken_along(interpreter):
     assert sum(m.low == 0 for m in tiles) >= 5
 
 
-def compiled_for_hopper(rows, columns, program, padded=True, adds=True):
-    """The kernel's assembly and the compiler's report, without a GPU."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    kernel = importlib.import_module(KERNEL).convolve
-    names = kernel.arg_names
-    places, warps, ahead = program
-    sizes = {"PLACES": places, "ROWS": rows, "COLUMNS": columns, "PADDED": padded, "ADDS": adds}
-    kinds = dict.fromkeys(("x", "y", "add", "tiles"), "*bf16") | {"bias": "*fp32"}
-    kinds |= {"places": "*i32", "ends": "*i32", "low": "fp32", "high": "fp32"}
-    kinds |= dict.fromkeys(sizes, "constexpr")
-    whole = [n for n in names if kinds.get(n, "")[:1] == "*" or n in ("channels", "outputs")]
-    source = ASTSource(
-        kernel,
-        {name: kinds.get(name, "i32") for name in names},
-        {(names.index(name),): value for name, value in sizes.items()},
-        {(names.index(name),): [["tt.divisibility", 16]] for name in whole},
-    )
-    options = {"num_warps": warps, "num_stages": ahead}
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm
-
-
 @pytest.mark.parametrize("program", implicit_gemm.PROGRAMS)
 @pytest.mark.parametrize(("rows", "columns"), [(64, 64), (16, 64), (32, 32)])
 def test_on_hopper_it_is_tensor_cores_fed_by_wide_loads_without_spills(
     rows, columns, program, tmp_path
 ):
-    code = compiled_for_hopper(rows, columns, program)
+    places, warps, stages = program
+    code = hopper.built(
+        importlib.import_module(KERNEL).convolve,
+        dict.fromkeys(("x", "y", "add", "tiles"), "bf16")
+        | {"bias": "fp32", "places": "i32", "ends": "i32"},
+        {"PLACES": places, "ROWS": rows, "COLUMNS": columns, "PADDED": True, "ADDS": True},
+        ("channels", "outputs"),
+        warps,
+        stages,
+    )
     assert f"wgmma.mma_async.sync.aligned.m64n{rows}k16.f32.bf16.bf16" in code["ptx"]
     assert "mma.sync.aligned" not in code["ptx"]
-    copies = re.findall(r"cp\.async\.c[ag]\.shared\.global[^;]*?, (0x\w+)", code["ptx"])
-    wide = 16 * 32 * program[1] * copies.count("0x10")  # bytes, by all threads of a program
-    on_the_way = (program[2] - 1) // 2
-    assert wide >= (1 + on_the_way) * 2 * program[0] * columns
-    (tmp_path / "kernel.cubin").write_bytes(code["cubin"])
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    said = subprocess.run(
-        [tool, "-res-usage", tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True
-    ).stdout
-    assert re.search(r"STACK:0\b.*LOCAL:0\b", said), said
+    on_the_way = (stages - 1) // 2
+    assert hopper.wide_copies(code, warps) >= (1 + on_the_way) * 2 * places * columns
+    assert not hopper.spills(code, tmp_path)
 
 
 @pytest.mark.gpu

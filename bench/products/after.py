@@ -7,12 +7,13 @@ has to do the same. Layers that take part have bounds `low` and `high` and, wher
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import Counter
 from itertools import pairwise
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from bench.latency.fold import chains
@@ -54,6 +55,30 @@ def taken(model: nn.Module, kind: Kind, whole: tuple[type[nn.Module], ...] = ())
     traced.graph.lint()
     traced.recompile()
     return traced
+
+
+class Following(nn.Module):
+    """A layer of a path's own that takes along what follows it.
+
+    A subclass says the shape of its result and runs it. `low`, `high`: bounds of what it gives;
+    `adds`: that it takes something to add.
+    """
+
+    low, high, adds = -math.inf, math.inf, True
+
+    def shape(self, input: Tensor) -> tuple[int, ...]:
+        """Of what it gives for `input`."""
+        raise NotImplementedError
+
+    def run(self, input: Tensor, add: Tensor | None, low: float, high: float) -> Tensor:
+        """As the layer, plus `add`, of the result's shape and dtype, within the bounds."""
+        raise NotImplementedError
+
+    def forward(self, input: Tensor, add: Tensor | None = None) -> Tensor:
+        """As the layer, plus `add`, within the bounds; torch adds what is of another shape."""
+        if add is None or (tuple(add.shape) == self.shape(input) and add.dtype == input.dtype):
+            return self.run(input, add, self.low, self.high)
+        return (self.run(input, None, -math.inf, math.inf) + add).clamp(self.low, self.high)
 
 
 class Tracer(fx.Tracer):

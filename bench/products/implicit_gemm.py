@@ -14,14 +14,11 @@ A linear layer is a 1x1 convolution over its tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.latency.timing import events
-from bench.products import blocks
+from bench.products import after, blocks, search
 from bench.products.lowering import padding, unsuited
 
 SIZES = sorted(
@@ -35,9 +32,6 @@ LIMITS = 2**7, 2**8, 2**16
 """What a tile's place has room for: rows and columns of taps, blocks of inputs."""
 LARGEST = 2**31
 """Elements of a tensor that 32-bit offsets reach."""
-CALLS, TRIALS = 10, 5
-"""Of a program: calls in one graph, since launching one can take longer than it, and replays."""
-_best: dict[tuple[Any, ...], tuple[int, int, int]] = {}
 
 
 def refusal(layer: nn.Module) -> str:
@@ -69,13 +63,9 @@ def taps_last(layer: nn.Module) -> Tensor:
     return weight.flatten(2).transpose(1, 2) if weight.dim() > 2 else weight[:, None]
 
 
-class Tiles(nn.Module):
-    """A linear layer or 2-D convolution by the tiles that are left; the rest is not stored.
+class Tiles(after.Following):
+    """A linear layer or 2-D convolution by the tiles that are left; the rest is not stored."""
 
-    `low`, `high`: bounds of what it gives; `adds`: that it takes something to add.
-    """
-
-    low, high, adds = -math.inf, math.inf, True
     tiles: Tensor
     places: Tensor
     ends: Tensor
@@ -116,28 +106,30 @@ class Tiles(nn.Module):
         """What is left of it: some nets ask for its dtype."""
         return self.tiles
 
-    def forward(self, input: Tensor, add: Tensor | None = None) -> Tensor:
-        """As the layer, plus `add`, within the bounds."""
+    def maps(self, input: Tensor) -> Tensor:
+        """(N, H, W, C); tokens are places of one map."""
         if self.linear:
-            maps = input.reshape(1, 1, math.prod(input.shape[:-1]), input.shape[-1])
-        else:
-            maps = input.permute(0, 2, 3, 1)
+            return input.reshape(1, 1, math.prod(input.shape[:-1]), input.shape[-1])
+        return input.permute(0, 2, 3, 1)
+
+    def shape(self, input: Tensor) -> tuple[int, ...]:
+        """Of what it gives for `input`."""
+        if self.linear:
+            return (*input.shape[:-1], len(self.bias))
+        return (len(input), len(self.bias), *_places(self.maps(input).shape, self.window))
+
+    def run(self, input: Tensor, add: Tensor | None, low: float, high: float) -> Tensor:
+        """As the layer, plus `add` (of that shape), within the bounds."""
+        maps, given = self.maps(input), self.shape(input)
         if maps.shape[-1] != self.inputs:
             raise ValueError(f"{self.inputs} channels are expected, not {maps.shape[-1]}")
-        sizes = _places(maps.shape, self.window)
-        shape = (len(maps), *sizes, len(self.bias))
-        given = (*input.shape[:-1], shape[-1]) if self.linear else (shape[0], shape[-1], *sizes)
-        # what is not of the result's shape is added by torch
-        apart = add is not None and (tuple(add.shape) != given or add.dtype != input.dtype)
         own = None
-        if add is not None and not apart:
-            own = add.reshape(shape) if self.linear else add.permute(0, 2, 3, 1)
-        low, high = (-math.inf, math.inf) if apart else (self.low, self.high)
+        if add is not None:
+            own = add.reshape(1, 1, -1, given[-1]) if self.linear else add.permute(0, 2, 3, 1)
         found = product(
             maps, self.tiles, self.places, self.ends, self.bias, own, self.window, low, high
         )
-        found = found.view(given) if self.linear else found.permute(0, 3, 1, 2)
-        return (found + add).clamp(self.low, self.high) if apart and add is not None else found
+        return found.view(given) if self.linear else found.permute(0, 3, 1, 2)
 
 
 @torch.library.custom_op("pruning_benchmark::implicit_gemm", mutates_args=())
@@ -213,41 +205,6 @@ def _launch(
             PADDED=any(window[4:]), ADDS=add is not None, num_warps=warps, num_stages=ahead,
         )  # fmt: skip
 
+    key = ("implicit_gemm", x.device, x.dtype, x.shape, y.shape, tiles.shape, *window, add is None)
     with torch.cuda.device_of(x):  # Triton launches on the current one
-        run(_program(run, x, y, tiles, window, add is not None))
-
-
-def _program(
-    run: Callable[[tuple[int, int, int]], None],
-    x: Tensor,
-    y: Tensor,
-    tiles: Tensor,
-    window: list[int],
-    adds: bool,
-) -> tuple[int, int, int]:
-    """The fastest of `PROGRAMS` for this shape and number of tiles, searched once in a process."""
-    if not x.is_cuda:
-        return PROGRAMS[0]  # Triton's interpreter
-    key = (x.device, x.dtype, x.shape, y.shape, tiles.shape, *window, adds)
-    if key not in _best:
-        times = {program: _time(run, program) for program in PROGRAMS}
-        _best[key] = min(times, key=lambda program: times[program])
-        if times[_best[key]] == math.inf:
-            raise RuntimeError(f"no program for tiles of {tuple(tiles.shape[1:])} fits this GPU")
-    return _best[key]
-
-
-def _time(run: Callable[[tuple[int, int, int]], None], program: tuple[int, int, int]) -> float:
-    """Shortest of some calls, in ms; infinite where the GPU lacks the memory for such a program."""
-    from triton.runtime.errors import OutOfResources
-
-    try:
-        run(program)
-    except OutOfResources:
-        return math.inf
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(CALLS):
-            run(program)
-    return min(events(graph.replay, 1 + TRIALS)[1:])
+        run(search.fastest(run, PROGRAMS, key, x.is_cuda))
