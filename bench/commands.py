@@ -103,14 +103,15 @@ def run(suite: str | None, plan: str | None, batch: str | None, only: str, threa
 
 def latency(plan: str, pair: str) -> None:
     """Time all points of a pair against the dense net; nothing else should run on the machine."""
+    from bench import data as datasets
     from bench import latency as timing
     from bench.latency.config import LatencyConfig
 
     content, folder = load_plan(plan)
     arch, dataset = content["pairs"][pair]
-    timing.run(
-        folder, dataset, arch, content["timed"][pair], LatencyConfig(**content["config"]["latency"])
-    )
+    config, root = content["config"], datasets.root(content["config"]["data_root"])
+    wanted = LatencyConfig(**config["latency"])
+    timing.run(folder, dataset, arch, content["timed"][pair], wanted, root)
 
 
 def solver(plan: str, dataset: str) -> None:

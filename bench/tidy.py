@@ -56,7 +56,7 @@ LAYERS = (
 )  # fmt: skip
 LATER = {
     "weight_bits", "activation_bits", "bops", "role", "against", "cold_ms", "first_ms", "peak_mb",
-    "energy_mj", "library", "settings", "restarts",
+    "energy_mj", "library", "settings", "restarts", "top1_agreement",
 }  # fmt: skip
 """Columns that files from before they were measured lack."""
 HISTORY = (

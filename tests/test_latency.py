@@ -30,7 +30,7 @@ from .latency_fakes import CONFIG, DENSE, MASKED, SHAPE, SHRUNK, Clock, Shelf, s
 BRIEF = (
     "dataset,arch,run,point,role,path,mode,device,device_name,dtype,layout,batch,threads,n,"
     "median_ms,p5_ms,p25_ms,p75_ms,p95_ms,min_ms,cold_ms,first_ms,peak_mb,energy_mj,speedup,"
-    "speedup_low,speedup_high,against,output_error,status,reason,digest,load_before,load_after,"
+    "speedup_low,speedup_high,against,output_error,top1_agreement,status,reason,digest,load_before,load_after,"
     "clock_mhz,power_w,temperature_c,throttle,protocol,torch,library,settings,restarts"
 )
 

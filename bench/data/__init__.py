@@ -114,10 +114,15 @@ def describe(root: str | Path) -> dict[str, Found]:
             listed.append(f"folder:{folder.name}")
     found = {}
     for name in listed:
-        reason = unknown(name) or _source(name, root).missing()
+        reason = missing(name, root)
         where = "bundled with scikit-learn" if name in BUNDLED else f"under {root}"
         found[name] = Found(reason is None, reason or where)
     return found
+
+
+def missing(name: str, root: str | Path) -> str | None:
+    """Why the data set `name` is not under `root`; none: it is. Nothing is loaded."""
+    return unknown(name) or _source(name, Path(root)).missing()
 
 
 def describe_shape(name: str, config_value: str | Path | None = None) -> tuple[Shape, int]:

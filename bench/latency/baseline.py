@@ -11,7 +11,7 @@ from bench.kernels import Kernel
 from bench.latency import statistics
 from bench.latency.prepare import Prepared, Variant, prepare, way
 from bench.latency.table import Row
-from bench.latency.trial import Trial
+from bench.latency.trial import Checked, Trial
 
 CONTROL_BAND = 0.03
 """A smaller deviation from 1 is never held against anything."""
@@ -72,15 +72,15 @@ class Baseline:
             return rows
         contest = self.trial.compete([side for side, _ in able])
         best = int(np.argmin([np.median(times) for times in contest.times]))
-        for index, (side, distance) in enumerate(able):
+        for index, (side, checked) in enumerate(able):
             if index == best:
                 twin = self.made(kernels.load(side.path), side.variant)
-                rows.append(self.tie(side, twin, distance) | {"role": "twin"})
+                rows.append(self.tie(side, twin, checked) | {"role": "twin"})
                 continue
             speed = statistics.speedup(contest.times[best], contest.times[index])
             against = str(able[best][0])
             rows.append(
-                self.trial.result(self.target, side, distance, contest, index, speed, against)
+                self.trial.result(self.target, side, checked, contest, index, speed, against)
             )
         return rows + [self.untouched(path) | {"role": "control"} for path in self.others]
 
@@ -96,16 +96,16 @@ class Baseline:
             sides, failed = self.trial.admit(self.trial.dense, path, self.target, legal)
             if failed:
                 return failed[0]
-            side, distance = sides[0]
-            return self.tie(self.made(kernels.load("dense"), side.variant), side, distance)
+            side, checked = sides[0]
+            return self.tie(self.made(kernels.load("dense"), side.variant), side, checked)
         except Exception as error:
             return self.trial.failed(self.target, path.name, error)
 
-    def tie(self, side: Prepared, twin: Prepared, error: float) -> Row:
+    def tie(self, side: Prepared, twin: Prepared, checked: Checked) -> Row:
         """`twin` against `side`, which does the same work: its row is kept as it reads."""
         contest = self.trial.compete([side, twin])
         speed = statistics.speedup(contest.times[0], contest.times[1])
-        return self.trial.result(self.target, twin, error, contest, 1, speed, str(side))
+        return self.trial.result(self.target, twin, checked, contest, 1, speed, str(side))
 
     @cached_property
     def best(self) -> Prepared | None:

@@ -33,10 +33,10 @@ def measured(trial: Trial, baseline: Baseline, target: Target, path: Kernel) -> 
     wrong = next((row for row in failed if row["output_error"] is not None), None)
     if wrong or not able:
         return wrong or failed[0], True
-    side, error = min(able, key=lambda pair: trial.glance(pair[0]))
+    side, checked = min(able, key=lambda pair: trial.glance(pair[0]))
     contest = trial.compete([baseline.best, side]).complaining(baseline.complaint)
     speed = statistics.speedup(contest.times[0], contest.times[1])
-    row = trial.result(target, side, error, contest, 1, speed, str(baseline.best))
+    row = trial.result(target, side, checked, contest, 1, speed, str(baseline.best))
     skipped = [f"{row['mode']}/{row['layout']} failed: {row['reason']}" for row in failed]
     row["reason"] = "; ".join(filter(None, (row["reason"], *skipped)))
     return row, True

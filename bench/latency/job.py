@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.latency import machine, table
+from bench.latency.agreement import images_of
 from bench.latency.config import LatencyConfig
 from bench.latency.protocol import Target, measure
 from bench.latency.table import Row
@@ -21,7 +22,12 @@ class LatencyError(ValueError):
 
 
 def run(
-    suite_folder: str | Path, dataset: str, arch: str, run_ids: Sequence[str], config: LatencyConfig
+    suite_folder: str | Path,
+    dataset: str,
+    arch: str,
+    run_ids: Sequence[str],
+    config: LatencyConfig,
+    data_root: str | Path | None = None,
 ) -> Path:
     """Measure every point of `run_ids` and write `latency/<arch>-<dataset>.csv`.
 
@@ -37,6 +43,7 @@ def run(
         dense
             run that its record names.
         config: what to measure.
+        data_root: where the data set is, for the top-1 agreement; none: not checked.
 
     Returns:
         The table's path.
@@ -46,7 +53,8 @@ def run(
     """
     suite = Path(suite_folder)
     name = f"{slug(arch)}-{slug(dataset)}"
-    work = partial(session, suite, dataset, arch, tuple(run_ids), config)
+    root = Path(data_root) if data_root else None
+    work = partial(session, suite, dataset, arch, tuple(run_ids), config, root)
     path = suite / "latency" / f"{name}.csv"
     table.write(path, restarted(work, path, config.restarts))
     return path
@@ -73,7 +81,13 @@ def _flushed(work: Callable[[Path], list[Row]], cache: Path) -> list[Row]:
 
 
 def session(
-    suite: Path, dataset: str, arch: str, run_ids: Sequence[str], config: LatencyConfig, cache: Path
+    suite: Path,
+    dataset: str,
+    arch: str,
+    run_ids: Sequence[str],
+    config: LatencyConfig,
+    root: Path | None,
+    cache: Path,
 ) -> list[Row]:
     """One process's rows; what it measures is kept in `cache`."""
     records = {run: record(suite, run) for run in run_ids}
@@ -86,7 +100,7 @@ def session(
     for run, found in records.items():
         if found.status == "ok":
             groups.setdefault(found.dense or run, []).extend(targets(suite, found))
-    previous = table.read(cache)
+    previous, images = table.read(cache), images_of(dataset, root) if root else None
     rows: list[Row] = []
     for dense, points in groups.items():
         base = records.get(dense) or record(suite, dense)
@@ -102,6 +116,7 @@ def session(
             arch=arch,
             previous=previous,
             save=partial(keep, cache, previous, tuple(rows)),
+            images=images,
         )
     keep(cache, previous, (), rows)
     return rows

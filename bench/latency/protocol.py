@@ -7,7 +7,8 @@ For each cell (device, dtype, batch, threads):
 2. The fastest is the denominator of the cell. Its own row is timed a second time as two separate
    copies of it against each other, and every path that exploits zeros is given the unpruned net,
    which it has to leave as it is: negative controls, which must read 1.00.
-3. Each point and path passes the gate in each legal variant; a short trial picks its fastest
+3. Each point and path passes the gate in each legal variant, and gives real images the same
+   classes; a short trial picks its fastest
    variant, and that one is timed in turns with the denominator, so the dense times in a speed-up
    are always fresh.
 
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench import env, kernels
 from bench.latency import candidate, machine, table, timing
@@ -44,6 +45,7 @@ def measure(
     save: Callable[[list[Row]], None] | None = None,
     timer: timing.Timer | None = None,
     load: Callable[[Path], nn.Module] | None = None,
+    images: Tensor | None = None,
 ) -> list[Row]:
     """Latency rows of the dense net and of every point, path and cell.
 
@@ -58,6 +60,8 @@ def measure(
         save: called with all rows so far after each new measurement.
         timer: replaces the clock (tests).
         load: folder to net; default `bench.surgery.store.load`.
+        images: real ones (n, C, H, W), normalised, on which paths have to agree with the net's
+            class; by default that is not checked.
 
     Returns:
         Rows with the columns `COLUMNS`. A path that cannot run a point, a wrong output, an error
@@ -68,7 +72,9 @@ def measure(
 
         load = store.load
     labels = {"dataset": dataset, "arch": arch}
-    setting = Setting(dense, tuple(shape), config, labels, load, timer, table.reusable(previous))
+    setting = Setting(
+        dense, tuple(shape), config, labels, load, timer, table.reusable(previous), images
+    )
     paths = [kernels.load(path) for path in config.paths]
     others = [point for point in points if (point.run, point.point) != (dense.run, dense.point)]
     rows: list[Row] = []

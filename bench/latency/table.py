@@ -42,6 +42,7 @@ TYPES: dict[str, type] = {
     "speedup_high": float,
     "against": str,
     "output_error": float,
+    "top1_agreement": float,
     "status": str,
     "reason": str,
     "digest": str,
@@ -186,7 +187,7 @@ def pooled(rows: list[Row]) -> Row:
     merged = dict(first) | {"status": worst["status"], "reason": worst["reason"]}
     for name in MIDDLES:
         merged[name] = reduce(statistics.median, rows, name)
-    for name in ("min_ms", "speedup_low", "load_before"):
+    for name in ("min_ms", "speedup_low", "load_before", "top1_agreement"):
         merged[name] = reduce(min, rows, name)
     for name in ("speedup_high", "output_error", "peak_mb", "load_after"):
         merged[name] = reduce(max, rows, name)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench import env, kernels
 from bench.latency import machine, statistics, table, timing
+from bench.latency.agreement import Agreement, agreement
 from bench.latency.config import LatencyConfig
 from bench.latency.contest import Contest, compete
 from bench.latency.extras import extras
@@ -35,9 +36,21 @@ class Target(NamedTuple):
     folder: Path
 
 
+class Checked(NamedTuple):
+    """What the checks before any timing found of a path."""
+
+    error: float
+    """Relative, of the output."""
+    agreement: float | None
+    """Share of real images that get the pruned net's class; none where there are none."""
+
+
 @dataclass(frozen=True)
 class Setting:
-    """What stays the same over all cells."""
+    """What stays the same over all cells.
+
+    `images`: real ones, for the top-1 agreement; none where there are none.
+    """
 
     dense: Target
     shape: tuple[int, ...]
@@ -46,6 +59,7 @@ class Setting:
     load: Callable[[Path], nn.Module]
     timer: timing.Timer | None
     previous: dict[tuple[Any, ...], list[Row]]
+    images: Tensor | None = None
 
     def time(self, device: str) -> timing.Timer:
         """How calls are timed there."""
@@ -58,7 +72,7 @@ class Trial:
 
     setting: Setting
     cell: Cell
-    known: tuple[str, Gate] | None = None
+    known: tuple[str, Gate, Agreement | None] | None = None
 
     @cached_property
     def x(self) -> Tensor:
@@ -112,29 +126,35 @@ class Trial:
 
     def admit(
         self, model: nn.Module, kernel: kernels.Kernel, target: Target, legal: Sequence[Variant]
-    ) -> tuple[list[tuple[Prepared, float]], list[Row]]:
-        """The variants that run and pass the gate, with their errors; rows of the others."""
+    ) -> tuple[list[tuple[Prepared, Checked]], list[Row]]:
+        """The variants that run and pass the checks, with what these found; rows of the others."""
         if self.cell.device == "cuda":
             gc.collect()  # traced nets are cycles: those that are done with still hold GPU memory
-        door = self.door(model, target)
+        door, same = self.doors(model, target)
         able, failed = [], []
         for variant in legal:
             try:
                 side = prepare(model, kernel, self.cell, variant, self.x, target.digest)
-                able.append((side, door.check(side)))
-            except (
-                Exception
-            ) as error:  # a variant may fail in any way; it becomes a row, not the end
-                wrong = error.distance if isinstance(error, WrongOutput) else None
-                row = self.failed(target, kernel.name, error) | {"output_error": wrong}
+                error = door.check(side)
+                able.append((side, Checked(error, same and same.check(side))))
+            except Exception as said:  # it may fail in any way: that becomes a row, not the end
+                wrong = said.distance if isinstance(said, WrongOutput) else None
+                row = self.failed(target, kernel.name, said) | {"output_error": wrong}
                 failed.append(row | variant._asdict())
         return able, failed
 
-    def door(self, model: nn.Module, target: Target) -> Gate:
-        """The gate of a net, made once for all paths: they come one after another."""
+    def doors(self, model: nn.Module, target: Target) -> tuple[Gate, Agreement | None]:
+        """The checks of a net, made once for all paths: they come one after another.
+
+        Agreement is checked at the largest batch: that takes many calls, and other batches run the
+        same code.
+        """
         if self.known is None or self.known[0] != target.digest:
-            self.known = (target.digest, gate(model, self.cell, self.x, self.other))
-        return self.known[1]
+            images, most = self.setting.images, max(self.setting.config.batch_sizes)
+            asked = images is not None and self.cell.batch == most
+            same = agreement(model, self.cell, images) if asked and images is not None else None
+            self.known = (target.digest, gate(model, self.cell, self.x, self.other), same)
+        return self.known[1:]
 
     def glance(self, side: Prepared) -> float:
         """A short look at a variant's speed, in milliseconds; never part of a result."""
@@ -151,7 +171,7 @@ class Trial:
         self,
         target: Target,
         side: Prepared,
-        error: float,
+        checked: Checked,
         contest: Contest,
         index: int,
         speed: dict[str, float],
@@ -161,7 +181,8 @@ class Trial:
         status = "unsteady" if contest.complaint else "ok"
         reason = "; ".join(filter(None, (contest.complaint, side.note)))
         values: Row = {
-            "output_error": error,
+            "output_error": checked.error,
+            "top1_agreement": checked.agreement,
             "status": status,
             "reason": reason,
             "against": against,

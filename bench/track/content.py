@@ -41,6 +41,7 @@ LATENCY = (
     "speedup_low",
     "speedup_high",
     "output_error",
+    "top1_agreement",
     "power_w",
 )
 

@@ -101,7 +101,7 @@ def test_layer(case, benchmark):
         assert sides, failed[0]["reason"]
         wrong = [row["reason"] for row in failed if row["output_error"] is not None]
         assert not wrong
-        side, error = min(sides, key=lambda pair: here.glance(pair[0]))
+        side, checked = min(sides, key=lambda pair: here.glance(pair[0]))
         kept = sum(int(p.count_nonzero()) for p in model.parameters() if p.dim() > 1)
         density = kept / sum(p.numel() for p in model.parameters() if p.dim() > 1)
         assert subject.layer is not None
@@ -113,7 +113,7 @@ def test_layer(case, benchmark):
             "version": label,
             "path": str(side),
             "density": density,
-            "output_error": error,
+            "output_error": checked.error,
             "floor_ms": least.ms,
             "bound": least.bound,
         }
