@@ -158,6 +158,8 @@ class Trainer:
         order = torch.randperm(len(self.data.train), generator=self.generator(stream))
         order = order[: count or size]
         self.ledger.add("score", samples=len(order))
+        while size > 2 and len(order) % size == 1:  # a batch of one has no batch statistics
+            size -= 1
         for inputs, targets in self.data.train.batches(size, order):
             yield self.data.normalise(inputs), targets
 

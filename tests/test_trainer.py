@@ -418,6 +418,15 @@ def test_gradients_are_those_of_the_mean_loss_and_leave_the_model_alone(make, di
         torch.testing.assert_close(gradient, reference, rtol=1e-3, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize("count", [None, 1, 63, 64, 65, 129, 193, 200])
+def test_scoring_samples_are_as_many_as_asked_and_never_one_alone(count, make) -> None:
+    trainer = make()
+    sizes = [len(targets) for _, targets in trainer.samples(count)]
+    assert sum(sizes) == (count or 64)
+    assert max(sizes) <= 64
+    assert min(sizes) > 1 or count == 1
+
+
 def test_what_is_remembered_as_pruned_does_not_train_on(make) -> None:
     trainer = make()
     model = trainer.initial()
