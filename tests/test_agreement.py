@@ -9,7 +9,8 @@ import torch
 
 from bench import data
 from bench.latency import machine, measure
-from bench.latency.agreement import IMAGES, agreement, images_of
+from bench.latency.agreement import IMAGES, Disagreement, agreement, images_of
+from bench.latency.gate import WrongOutput
 from bench.latency.prepare import Cell, Prepared, Variant
 
 from .latency_fakes import CONFIG, DENSE, MASKED, SHAPE, Clock, Shelf, convnet, scripted
@@ -70,6 +71,40 @@ def test_the_share_is_that_of_images_with_the_same_class():
             wanted.check(prepared(other))
 
 
+def test_what_is_timed_afterwards_reads_what_it_read_before():
+    net, other, images = balanced(), balanced(), drawn(50)
+    other[4].bias.data[2] += 0.3
+    wanted, x = agreement(net, CELL, images), drawn(4, seed=2)
+    for model, fits in ((net, True), (other, False)):
+        side = prepared(model)
+        side.x.copy_(x)
+        if fits:
+            wanted.check(side)
+        else:
+            with pytest.raises(Disagreement) as raised:
+                wanted.check(side, 1e-7)
+            assert (raised.value.distance, raised.value.share < 0.99) == (1e-7, True)
+        assert torch.equal(side.x, x)
+
+
+def test_no_number_is_no_class():
+    net, images = balanced(), drawn(20)
+    net[4].bias.data[0] += 100  # argmax of NaN alone would be this class, too
+    wanted = agreement(net, CELL, images)
+    broken = copy.deepcopy(net)
+    broken[4].bias.data[3] = torch.nan
+    with pytest.raises(Disagreement, match=r"^0.0 % of 20 images"):
+        wanted.check(prepared(broken))
+
+
+def test_a_net_of_which_rounding_leaves_nothing_is_refused():
+    net = undecided()
+    net[4].weight.data[1] *= -1e-4
+    net[4].weight.data[0] *= 1e-4
+    with pytest.raises(WrongOutput, match="nothing can be checked: in bf16"):
+        agreement(net, CELL._replace(dtype="bf16"), drawn(200))
+
+
 def test_a_low_precision_may_differ_as_often_as_the_plain_net_in_it():
     net, images = undecided(), drawn(200)
     torch.manual_seed(0)
@@ -97,7 +132,9 @@ def measured(images, config=CONFIG, net=None):
     shelf = Shelf()
     if net is not None:
         shelf.nets["masked"] = net
-    return measure([MASKED], DENSE, SHAPE, config, timer=Clock(scripted), load=shelf, images=images)
+    return measure(
+        [MASKED], DENSE, SHAPE, config, timer=Clock(scripted), load=shelf, images=lambda: images
+    )
 
 
 def test_what_the_norm_cannot_see_the_classes_do(tmp_path, monkeypatch):
@@ -107,6 +144,8 @@ def test_what_the_norm_cannot_see_the_classes_do(tmp_path, monkeypatch):
     net[0].weight.data[:, :, 1] = 0
     row = only(measured(drawn(40), config, net), path="near_path", run="masked")
     assert row["status"] == "failed"
+    assert 0 < row["output_error"] < 1e-5
+    assert row["top1_agreement"] == 0
     assert "0.0 % of 40 images get the pruned net's class; 99.0 % have to" in row["reason"]
 
 

@@ -147,3 +147,26 @@ def test_the_sentence_names_the_largest_cause(second, best, said):
 def test_launches_are_named_where_the_layers_are_not_to_blame():
     layers = [layer("a", True, 0.1, 1, 0.1, 0.1), layer("b", True, 0.1, 1, 0.1, 0.1)]
     assert "what lies between the layers" in sentence(Diagnosis(layers, 2.5, 2), 2.5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("params", "path", "kernel"),
+    [
+        ({"pattern": "tile:16x16", "uneven": "dense"}, "implicit_gemm", "convolve"),
+        ({"pattern": "k-of-n:16", "uneven": "dense"}, "gather_gemm", "shared"),
+        ({"pattern": "channel"}, "dense", ""),
+    ],
+)
+def test_on_a_gpu_layers_are_timed_by_their_kernels(params, path, kernel):
+    cell, x = Cell("cuda", "bf16", 32, 1), torch.randn(32, *SHAPE, device="cuda")
+    model = left_by(make("random", {"density": 0.25, **params}), net(), SHAPE)
+    with pinned("cuda", 1, "bf16"), torch.inference_mode():
+        before = unpruned(net(), cell, "nhwc", x)
+        found = diagnose(net(), model, kernels.load(path), cell, "nhwc", x, LIMITS, before)
+    assert all(layer.ms > 0 and layer.dense_ms > 0 for layer in found.layers)
+    assert sum(layer.ms for layer in found.layers) <= 1.2 * found.ms
+    exploiting = [layer for layer in found.layers if layer.exploits]
+    assert len(exploiting) >= 6
+    assert all(kernel in layer.operators for layer in exploiting)
+    assert sentence(found, found.dense_ms)

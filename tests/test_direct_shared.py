@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench.latency.gate import distance
-from bench.products import direct
+from bench.products import blocks, direct
 from bench.surgery import prune, uniform
 
 from .test_lowering import COMPILER
@@ -80,7 +80,7 @@ def test_shared_lists_are_those_of_each_output(name, most):
 
 def unshared(layer):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direct, "WASTE", 0)
+        patch.setattr(blocks, "WASTE", 0)
         return direct.Direct(layer)
 
 

@@ -20,7 +20,6 @@ from bench.products import (
     cudnn,
     gather_gemm,
     geometry,
-    implicit_gemm,
     lowering,
     search,
 )
@@ -48,7 +47,5 @@ def convert(model: nn.Module) -> nn.Module:
 def version() -> str:
     """A digest of the code: what was measured with other code is not taken for today's."""
     kernel = Path(gather_gemm.__file__).with_name("gather_gemm_kernel.py")
-    own = compiled.digest(
-        after, blocks, cudnn, gather_gemm, geometry, implicit_gemm, lowering, search, kernel
-    )
+    own = compiled.digest(after, blocks, cudnn, gather_gemm, geometry, lowering, search, kernel)
     return f"gather_gemm {own} triton {env.installed('triton')}"

@@ -12,7 +12,16 @@ from pathlib import Path
 from torch import nn
 
 from bench import env
-from bench.products import after, blocks, compiled, cudnn, implicit_gemm, lowering
+from bench.products import (
+    after,
+    blocks,
+    compiled,
+    cudnn,
+    geometry,
+    implicit_gemm,
+    lowering,
+    search,
+)
 
 DTYPES = {"cuda": ("fp16", "bf16")}
 LAYOUTS = ("nhwc",)
@@ -39,5 +48,5 @@ def convert(model: nn.Module) -> nn.Module:
 def version() -> str:
     """A digest of the code: what was measured with other code is not taken for today's."""
     kernel = Path(implicit_gemm.__file__).with_name("implicit_gemm_kernel.py")
-    own = compiled.digest(after, blocks, cudnn, implicit_gemm, lowering, kernel)
+    own = compiled.digest(after, blocks, cudnn, geometry, implicit_gemm, lowering, search, kernel)
     return f"implicit_gemm {own} triton {env.installed('triton')}"

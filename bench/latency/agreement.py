@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,15 @@ from bench.latency.gate import SLACK, WrongOutput
 from bench.latency.prepare import DTYPES, Cell, Prepared
 
 IMAGES = 1024
-LEAST = 0.99
+LEAST, FEWEST = 0.99, 0.5
+"""The share that has to agree, and the least that rounding may make of it."""
 CHUNK = 256
+
+
+class Disagreement(WrongOutput):
+    """A path gives too many images another class; `share` is that of the others."""
+
+    share = math.nan
 
 
 @dataclass(frozen=True)
@@ -32,21 +40,30 @@ class Agreement:
     classes: Tensor
     least: float
 
-    def check(self, prepared: Prepared) -> float:
-        """The share of images on which the path agrees; `WrongOutput` if it is too small."""
+    def check(self, prepared: Prepared, error: float = math.nan) -> float:
+        """The share of images on which the path agrees; `Disagreement` if it is too small.
+
+        What the path reads is afterwards what it was. `error`: the gate's, for the exception.
+        """
         x = prepared.x
         assert x is not None
+        before = x.clone()
 
         def run(images: Tensor) -> Tensor:
-            # the last ones are repeated where images do not fill a batch
-            full = images[torch.arange(len(x)) % len(images)]
-            x.copy_(full)
+            # a part that does not fill the batch is repeated from its first image
+            x.copy_(images[torch.arange(len(x)) % len(images)])
             return prepared.output()[: len(images)]
 
-        share = float((top1(run, self.images, len(x)) == self.classes).float().mean())
+        try:
+            given = top1(run, self.images, len(x))
+        finally:
+            x.copy_(before)  # all sides are timed on the same input
+        share = float((given == self.classes).float().mean())
         if share < self.least:
             said = f"{100 * share:.1f} % of {len(self.images)} images get the pruned net's class"
-            raise WrongOutput(f"{said}; {100 * self.least:.1f} % have to", 1 - share)
+            wrong = Disagreement(f"{said}; {100 * self.least:.1f} % have to", error)
+            wrong.share = share
+            raise wrong
         return share
 
 
@@ -54,21 +71,31 @@ def agreement(model: nn.Module, cell: Cell, images: Tensor) -> Agreement:
     """For `model` as stored, executed plainly in fp32.
 
     A path may give 1 % of `images` another class, or 1.5 times as many as the folded net does, run
-    plainly in the cell's dtype.
+    plainly in the cell's dtype. `WrongOutput` for a net of which that leaves less than half.
     """
     net = copy.deepcopy(model).eval().to(cell.device)
     with machine.exact():
-        classes = top1(lambda part: net(part.to(cell.device)), images, CHUNK)
+        classes = top1(lambda part: net(part.to(cell.device)), images, cell.batch)
     folded, dtype = fold(net)[0].to(DTYPES[cell.dtype]), DTYPES[cell.dtype]
-    plain = top1(lambda part: folded(part.to(cell.device, dtype)), images, CHUNK)
+    plain = top1(lambda part: folded(part.to(cell.device, dtype)), images, cell.batch)
     apart = float((plain != classes).float().mean())
-    return Agreement(images, classes, 1 - max(1 - LEAST, SLACK * apart))
+    if (least := 1 - max(1 - LEAST, SLACK * apart)) < FEWEST:
+        said = f"in {cell.dtype} {100 * apart:.0f} % of real images get another class"
+        raise WrongOutput(f"nothing can be checked: {said}", math.nan)
+    return Agreement(images, classes, least)
 
 
 def top1(run: Callable[[Tensor], Tensor], images: Tensor, batch: int) -> Tensor:
-    """The class (n,) of each image, on the CPU; `run`: at most `batch` images to (., classes)."""
+    """The class (n,) of each image, on the CPU; -1 where an output is no number.
+
+    `run`: at most `batch` images to (., classes).
+    """
+    found = []
     with torch.inference_mode():
-        return torch.cat([run(part).float().argmax(1).cpu() for part in images.split(batch)])
+        for part in images.split(batch):
+            outputs = run(part).float()
+            found.append(outputs.argmax(1).masked_fill(outputs.isnan().any(1), -1).cpu())
+    return torch.cat(found)
 
 
 def images_of(name: str, root: Path) -> Tensor | None:

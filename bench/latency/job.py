@@ -6,7 +6,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from bench.latency import machine, table
@@ -100,7 +100,8 @@ def session(
     for run, found in records.items():
         if found.status == "ok":
             groups.setdefault(found.dense or run, []).extend(targets(suite, found))
-    previous, images = table.read(cache), images_of(dataset, root) if root else None
+    previous = table.read(cache)
+    images = lru_cache(partial(images_of, dataset, root)) if root else None
     rows: list[Row] = []
     for dense, points in groups.items():
         base = records.get(dense) or record(suite, dense)

@@ -8,9 +8,8 @@ For each cell (device, dtype, batch, threads):
    copies of it against each other, and every path that exploits zeros is given the unpruned net,
    which it has to leave as it is: negative controls, which must read 1.00.
 3. Each point and path passes the gate in each legal variant, and gives real images the same
-   classes; a short trial picks its fastest
-   variant, and that one is timed in turns with the denominator, so the dense times in a speed-up
-   are always fresh.
+   classes; a short trial picks its fastest variant, and that one is timed in turns with the
+   denominator, so the dense times in a speed-up are always fresh.
 
 An unsteady measurement is discarded and repeated; if it stays unsteady its numbers are kept under
 that status, with the reason, and no table may use them. Host-device copies are in no time.
@@ -45,7 +44,7 @@ def measure(
     save: Callable[[list[Row]], None] | None = None,
     timer: timing.Timer | None = None,
     load: Callable[[Path], nn.Module] | None = None,
-    images: Tensor | None = None,
+    images: Callable[[], Tensor | None] | None = None,
 ) -> list[Row]:
     """Latency rows of the dense net and of every point, path and cell.
 
@@ -60,8 +59,8 @@ def measure(
         save: called with all rows so far after each new measurement.
         timer: replaces the clock (tests).
         load: folder to net; default `bench.surgery.store.load`.
-        images: real ones (n, C, H, W), normalised, on which paths have to agree with the net's
-            class; by default that is not checked.
+        images: gives real ones (n, C, H, W), normalised, on which paths have to agree with the
+            net's class, or none; by default that is not checked.
 
     Returns:
         Rows with the columns `COLUMNS`. A path that cannot run a point, a wrong output, an error

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench import env, kernels
 from bench.latency import machine, statistics, table, timing
-from bench.latency.agreement import Agreement, agreement
+from bench.latency.agreement import Agreement, Disagreement, agreement
 from bench.latency.config import LatencyConfig
 from bench.latency.contest import Contest, compete
 from bench.latency.extras import extras
@@ -49,7 +49,7 @@ class Checked(NamedTuple):
 class Setting:
     """What stays the same over all cells.
 
-    `images`: real ones, for the top-1 agreement; none where there are none.
+    `images`: gives real ones, for the top-1 agreement, or none; called when they are needed.
     """
 
     dense: Target
@@ -59,7 +59,7 @@ class Setting:
     load: Callable[[Path], nn.Module]
     timer: timing.Timer | None
     previous: dict[tuple[Any, ...], list[Row]]
-    images: Tensor | None = None
+    images: Callable[[], Tensor | None] | None = None
 
     def time(self, device: str) -> timing.Timer:
         """How calls are timed there."""
@@ -136,24 +136,27 @@ class Trial:
             try:
                 side = prepare(model, kernel, self.cell, variant, self.x, target.digest)
                 error = door.check(side)
-                able.append((side, Checked(error, same and same.check(side))))
+                able.append((side, Checked(error, same and same.check(side, error))))
             except Exception as said:  # it may fail in any way: that becomes a row, not the end
                 wrong = said.distance if isinstance(said, WrongOutput) else None
-                row = self.failed(target, kernel.name, said) | {"output_error": wrong}
+                share = said.share if isinstance(said, Disagreement) else None
+                found = {"output_error": wrong, "top1_agreement": share}
+                row = self.failed(target, kernel.name, said) | found
                 failed.append(row | variant._asdict())
         return able, failed
 
     def doors(self, model: nn.Module, target: Target) -> tuple[Gate, Agreement | None]:
         """The checks of a net, made once for all paths: they come one after another.
 
-        Agreement is checked at the largest batch: that takes many calls, and other batches run the
-        same code.
+        Agreement takes many calls, so it is checked at the largest batch alone; what a path does
+        otherwise at others the gate sees.
         """
         if self.known is None or self.known[0] != target.digest:
-            images, most = self.setting.images, max(self.setting.config.batch_sizes)
-            asked = images is not None and self.cell.batch == most
-            same = agreement(model, self.cell, images) if asked and images is not None else None
-            self.known = (target.digest, gate(model, self.cell, self.x, self.other), same)
+            door = gate(model, self.cell, self.x, self.other)
+            most, given = max(self.setting.config.batch_sizes), self.setting.images
+            images = given() if given and self.cell.batch == most else None
+            same = None if images is None else agreement(model, self.cell, images)
+            self.known = (target.digest, door, same)
         return self.known[1:]
 
     def glance(self, side: Prepared) -> float:

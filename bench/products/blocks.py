@@ -30,14 +30,16 @@ def side_of(weight: Tensor) -> int | None:
     return found[0] if found else None
 
 
-def sides(weight: Tensor, sizes: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+def sides(
+    weight: Tensor, sizes: Iterable[tuple[int, int]], densest: float = DENSEST
+) -> tuple[int, int] | None:
     """The first of `sizes` in whose blocks `weight` (outputs, taps, inputs) is sparse, if any."""
     left = int(weight.count_nonzero())
     for rows, columns in sizes:
         if weight.shape[0] % rows or weight.shape[2] % columns:
             continue
         kept = int(held(weight, rows, columns).sum()) * rows * columns
-        if kept <= DENSEST * weight.numel() and kept <= WASTE * left:
+        if kept <= densest * weight.numel() and kept <= WASTE * left:
             return rows, columns
     return None
 

@@ -285,13 +285,13 @@ void gathered(const Layer &l, const float *x, float *y, int32_t batch, int32_t t
     for (int g = 0; g < l.outputs / V; g++)
         for (int n = 0; n < batch; n++) {
             const float *row = x + (int64_t)n * l.channels;
+            float sums[V] = {};
+#pragma omp simd reduction(+ : sums[:V])
+            for (int i = l.ends[g]; i < l.ends[g + 1]; i++)
+                for (int v = 0; v < V; v++) sums[v] += entries[i].value[v] * row[entries[i].offset];
             for (int v = 0; v < V; v++) {
-                float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (int i = l.ends[g]; i < l.ends[g + 1]; i++)
-                    sum += entries[i].value[v] * row[entries[i].offset];
                 int o = g * V + v;
-                sum += l.bias ? l.bias[o] : 0;
+                float sum = sums[v] + (l.bias ? l.bias[o] : 0);
                 y[(int64_t)n * l.outputs + o] = std::min(std::max(sum, l.low), l.high);
             }
         }

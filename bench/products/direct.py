@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.products import compiled
+from bench.products import after, blocks, compiled
 from bench.products.geometry import geometry
 from bench.surgery.layers import matrix
 
@@ -38,13 +38,11 @@ LANES = 16
 STRIP = 2**17
 """Floats of a strip, packed: half a megabyte."""
 USES = 10
-"""Weights that read a channel, in the mean, above which it pays to pack it."""
+"""Entries that read a channel, in the mean, above which it pays to pack it."""
 TILE = 4 * LANES
 """Places that are taken at once, as in direct.cpp."""
 FEW = 4
 """Tokens of a linear layer below which it gathers."""
-WASTE = 1.1
-"""Most weights that outputs with one list may hold, over those that are not zero."""
 
 
 class Layer(ctypes.Structure):
@@ -65,13 +63,11 @@ class Layer(ctypes.Structure):
     )
 
 
-class Direct(nn.Module):
+class Direct(after.Following):
     """A linear layer or 2-D convolution by the weights that are left; the rest is not stored.
 
-    `low`, `high`: bounds of what it gives; `adds`: whether it takes something to add.
+    A convolution adds something before it stores its result; a linear layer leaves that to torch.
     """
-
-    low, high = -math.inf, math.inf
 
     def __init__(self, layer: nn.Module) -> None:
         """`layer`: supported by `bench.kernels.direct`."""
@@ -96,27 +92,35 @@ class Direct(nn.Module):
         self.bias = None if bias is None else bias.detach().float().numpy().copy()
         self.plans: dict[tuple[int, int], tuple[Layer, Any]] = {}
 
-    def forward(self, input: Tensor, add: Tensor | None = None) -> Tensor:
-        """As the layer; of a convolution plus `add`; within the bounds."""
+    def shape(self, input: Tensor) -> tuple[int, ...]:
+        """Of what it gives for `input`."""
+        if self.linear:
+            return (*input.shape[:-1], self.geometry.outputs)
+        return (len(input), self.geometry.outputs, *self.geometry.places(*input.shape[2:]))
+
+    def run(self, input: Tensor, add: Tensor | None, low: float, high: float) -> Tensor:
+        """As the layer, plus `add`, of that shape, within the bounds."""
         axis = -1 if self.linear else 1
         wanted = (torch.float32, "cpu", self.geometry.channels)
         given = (input.dtype, input.device.type, input.shape[axis] if input.dim() else 0)
         if given != wanted or not (self.linear or input.dim() == 4):
             raise TypeError(f"{wanted} are the dtype, device and channels here, not {given}")
         if not self.linear:
-            return self.convolved(input, add)
+            return self.convolved(input, add, low, high)
+        if add is not None:
+            return (self.run(input, None, -math.inf, math.inf) + add).clamp(low, high)
         tokens = input.reshape(-1, input.shape[-1])
         if len(tokens) < FEW:
-            found = self.gathered(tokens.contiguous())
+            found = self.gathered(tokens.contiguous(), low, high)
         else:
             # as a map whose rows fill a tile, so that it can be cut
             wide = min(TILE, len(tokens))
             maps = F.pad(tokens, (0, 0, 0, -len(tokens) % wide)).T.contiguous()
-            found = self.convolved(maps.view(1, len(maps), -1, wide), None)
+            found = self.convolved(maps.view(1, len(maps), -1, wide), None, low, high)
             found = found.view(len(found[0]), -1)[:, : len(tokens)].T
-        return found.reshape(*input.shape[:-1], self.geometry.outputs)
+        return found.reshape(self.shape(input))
 
-    def convolved(self, x: Tensor, add: Tensor | None) -> Tensor:
+    def convolved(self, x: Tensor, add: Tensor | None, low: float, high: float) -> Tensor:
         """(N, C, H, W) to (N, O, Ho, Wo)."""
         height, width = x.shape[2:]
         places = self.geometry.places(height, width)
@@ -125,30 +129,27 @@ class Direct(nn.Module):
         y = x.new_empty(len(x), self.geometry.outputs, *places)
         if not y.numel():
             return y
-        # what is not of the result's shape is added by torch
-        apart = add is not None and (add.shape != y.shape or add.dtype != y.dtype)
-        own = None if add is None or apart else add.contiguous()
         if (height, width) not in self.plans:
             self.plans[height, width] = self.plan(height, width)
         layer = self.plans[height, width][0]
-        layer.low, layer.high = (-math.inf, math.inf) if apart else (self.low, self.high)
-        x = x.contiguous()
+        layer.low, layer.high = low, high
+        x, own = x.contiguous(), None if add is None else add.contiguous()
         if functions().convolve(
             ctypes.byref(layer),
             *(x.data_ptr(), y.data_ptr(), None if own is None else own.data_ptr()),
             *(len(x), torch.get_num_threads()),
         ):
             raise MemoryError("no memory for the packed input")
-        return (y + add).clamp(self.low, self.high) if apart and add is not None else y
+        return y
 
-    def gathered(self, x: Tensor) -> Tensor:
+    def gathered(self, x: Tensor, low: float, high: float) -> Tensor:
         """(tokens, inputs) to (tokens, outputs)."""
         if (0, 0) not in self.plans:
             self.plans[0, 0] = self.layer(self.inputs)
         y = x.new_empty(len(x), self.geometry.outputs)
         threads = torch.get_num_threads()
         layer = self.plans[0, 0][0]
-        layer.low, layer.high = self.low, self.high
+        layer.low, layer.high = low, high
         functions().gather(ctypes.byref(layer), x.data_ptr(), y.data_ptr(), len(x), threads)
         return y
 
@@ -223,8 +224,8 @@ def sharing(flat: Tensor, outputs: int) -> int:
     most = int(functions().sharing())
     if outputs % most:
         return 1
-    kept = (flat.view(-1, most, flat.shape[1]) != 0).any(1)
-    return most if most * int(kept.sum()) <= WASTE * int(flat.count_nonzero()) else 1
+    held = most * int(blocks.held(flat[:, None], most, 1).sum())
+    return most if held <= blocks.WASTE * int(flat.count_nonzero()) else 1
 
 
 @cache

@@ -23,15 +23,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.products import after, blocks, search
-from bench.products.geometry import geometry
-from bench.products.implicit_gemm import LARGEST, LIMITS, reach
+from bench.products.geometry import LARGEST, geometry
 from bench.products.lowering import padding, unsuited
 from bench.surgery.layers import matrix
 
 ROWS = (128, 64, 32, 16)
 """Outputs that share their inputs, as tensor cores take them."""
+MANY, DENSEST = 64, 0.9
+"""So many that share may keep as much as that and still be faster than dense; others half."""
 SHARED = (
-    *((64, 32, 4, 3), (64, 64, 4, 4), (128, 32, 4, 4)),
+    *((64, 16, 4, 5), (64, 32, 4, 3), (64, 64, 4, 4), (128, 32, 4, 4)),
     *((128, 64, 4, 3), (128, 32, 8, 5), (128, 64, 8, 4)),
 )
 """What is searched for them: places, columns, warps, Triton's stages."""
@@ -43,12 +44,20 @@ TOGETHER = 8
 
 def refusal(layer: nn.Module) -> str:
     """Why a layer cannot or need not be run so; empty if it can and should."""
-    if reason := padding(layer) or unsuited(layer):
+    if reason := padding(layer) or unsuited(layer, DENSEST):
         return reason
-    size = (*reach(layer), geometry(layer).channels)
-    if any(own > most for own, most in zip(size, LIMITS, strict=True)):
-        return f"its kernel reaches over {size[0]} x {size[1]} places, or it has too many inputs"
-    return ""
+    if together(layer) < MANY and (reason := unsuited(layer)):
+        return reason
+    g = geometry(layer)
+    return g.uncoded(g.channels)
+
+
+def together(layer: nn.Module) -> int:
+    """How many outputs of a layer share their inputs; 1 where fewer than 16 do."""
+    g = geometry(layer)
+    own = [(rows, 1) for rows in ROWS if g.outputs // g.groups % rows == 0]
+    flat = matrix(layer.get_parameter("weight").detach())
+    return (blocks.sides(flat[:, None], own, DENSEST) or (1, 1))[0]
 
 
 class Gathered(after.Following):
@@ -64,10 +73,8 @@ class Gathered(after.Following):
         super().__init__()
         weight = layer.get_parameter("weight").detach()
         self.geometry = g = geometry(layer)
-        self.linear, self.reach = isinstance(layer, nn.Linear), reach(layer)
+        self.linear, self.rows = isinstance(layer, nn.Linear), together(layer)
         flat = matrix(weight)
-        own = [(rows, 1) for rows in ROWS if g.outputs // g.groups % rows == 0]
-        self.rows = (blocks.sides(flat[:, None], own) or (1, 1))[0]
         lists = flat.reshape(-1, self.rows, flat.shape[1])
         strip, column = (lists != 0).any(1).nonzero(as_tuple=True)
         values = lists[strip, :, column]
@@ -111,24 +118,15 @@ class Gathered(after.Following):
         maps, given = self.turned(input), self.shape(input)
         if len(maps) != self.geometry.channels:
             raise ValueError(f"{self.geometry.channels} channels are expected, not {len(maps)}")
-        if min(given[2:], default=1) < 1:
+        if not self.linear and min(given[2:]) < 1:
             raise ValueError(f"maps of {tuple(input.shape[2:])} are smaller than the kernel")
         if any(self.geometry.padding):
             above, beside = self.geometry.padding
             maps = F.pad(maps, (0, 0, beside, beside, above, above))
-        own = None if add is None else self.turned(add).contiguous()
-        window = [*self.reach, *self.geometry.stride]
-        found = product(
-            maps.contiguous(),
-            self.weights,
-            self.codes,
-            self.ends,
-            self.bias,
-            own,
-            window,
-            low,
-            high,
-        )
+        own = None if add is None else self.turned(add)
+        window = [*self.geometry.reach, *self.geometry.stride]
+        layer = (self.weights, self.codes, self.ends, self.bias)
+        found = product(maps, *layer, own, window, low, high)
         return found.flatten(1).T.reshape(given) if self.linear else found.permute(3, 0, 1, 2)
 
 
@@ -137,8 +135,7 @@ def whole(values: Tensor, codes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor
 
     Zeros read what the output's last weight reads.
     """
-    more = -counts % TOGETHER * (counts > 0)
-    length = counts + more
+    length = counts + -counts % TOGETHER
     last = counts.cumsum(0)
     place = torch.arange(int(length.sum()), device=counts.device)
     output = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), length)
@@ -164,12 +161,14 @@ def product(
 
     `window`: reach and stride, each (high, wide). The other arguments are what `Gathered` holds.
     """
+    x = x.contiguous()
     y = x.new_empty(_sizes(x, bias, window))
     if x.dtype != weights.dtype:
         raise TypeError(f"the input is {x.dtype}, the weights are {weights.dtype}")
     if max(x.numel(), y.numel(), weights.numel()) >= LARGEST:
         raise ValueError(f"maps of {tuple(x.shape)} are too large for 32-bit offsets")
     if y.numel():
+        add = None if add is None else add.contiguous()
         _launch(x, y, add, (weights, codes, ends, bias), window, (low, high))
     return y
 
@@ -196,9 +195,11 @@ def _launch(
 
     weights, codes, ends, bias = layer
     rows, count = weights.shape[1], y[0].numel()
-    given = (x, y, y if add is None else add, bias, weights, codes, ends, count, x.shape[3])
-    sizes = (x.shape[1], x.shape[2], y.shape[2], *window[2:], len(y), *bounds)
     flat = window == [1, 1, 1, 1]
+    # all places of a flat map count as images of one: as aligned as they are together
+    images, high, wide = (count, 1, 1) if flat else (x.shape[3], *x.shape[1:3])
+    given = (x, y, y if add is None else add, bias, weights, codes, ends, count, images)
+    sizes = (high, wide, y.shape[2], *window[2:], len(y), *bounds)
 
     def run(program: tuple[int, ...]) -> None:
         how: dict[str, Any] = {"PLACES": program[0], "FLAT": flat, "ADDS": add is not None}

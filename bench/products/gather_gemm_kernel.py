@@ -88,9 +88,9 @@ def shared(
     end = tl.load(ends + strip + 1)
     sums = tl.full((PLACES, ROWS), 0.0, tl.float32)  # zeros is no builtin: not interpreted
     for at in range(entry, end, COLUMNS):
-        far = distance(tl.load(codes + at + column), height, width, batch)
-        a = tl.load(x + far[:, None] + begin[None, :], mask=inside[None, :], other=0.0)
         held = (at + column < end)[:, None]
+        far = distance(tl.load(codes + at + column), height, width, batch)
+        a = tl.load(x + far[:, None] + begin[None, :], mask=held & inside[None, :], other=0.0)
         own = (at + column)[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
         b = tl.load(weights + own, mask=held, other=0.0)
         sums = tl.dot(tl.trans(a), b, sums, input_precision="ieee")

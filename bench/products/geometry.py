@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
+CODED = 2**7, 2**8, 2**16
+"""What the code of an input (`row of taps << 24 | column << 16 | channels`) has room for."""
+LARGEST = 2**31
+"""Elements of a tensor that 32-bit offsets reach."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -18,6 +23,21 @@ class Geometry:
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns of the input between the first and the last tap, both included."""
+        high, wide = (
+            step * (taps - 1) + 1 for step, taps in zip(self.dilation, self.kernel, strict=True)
+        )
+        return high, wide
+
+    def uncoded(self, channels: int) -> str:
+        """Why taps or `channels` (or blocks of them) are too many for a code; empty if not."""
+        size = (*self.reach, channels)
+        if all(own <= most for own, most in zip(size, CODED, strict=True)):
+            return ""
+        return f"its kernel reaches over {size[0]} x {size[1]} places, or it has too many inputs"
 
     def places(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the output for an input of this size."""

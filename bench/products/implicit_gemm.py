@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.products import after, blocks, search
+from bench.products.geometry import LARGEST, geometry
 from bench.products.lowering import padding, unsuited
 
 SIZES = sorted(
@@ -28,10 +29,6 @@ SIZES = sorted(
 """Of tiles that the kernel takes: outputs by input channels at a tap; the largest first."""
 PROGRAMS = ((64, 4, 3), (64, 4, 5), (128, 4, 3), (128, 4, 5), (128, 4, 7))
 """What is searched: places, warps, Triton's stages (half of them load tiles, half their places)."""
-LIMITS = 2**7, 2**8, 2**16
-"""What a tile's place has room for: rows and columns of taps, blocks of inputs."""
-LARGEST = 2**31
-"""Elements of a tensor that 32-bit offsets reach."""
 
 
 def refusal(layer: nn.Module) -> str:
@@ -43,18 +40,7 @@ def refusal(layer: nn.Module) -> str:
     weight = taps_last(layer)
     if (found := blocks.sides(weight, SIZES)) is None:
         return "its zeros are not in tiles (of 16 to 128 outputs by 16 to 64 inputs at a tap)"
-    size = (*reach(layer), weight.shape[2] // found[1])
-    if any(own > most for own, most in zip(size, LIMITS, strict=True)):
-        return f"its kernel reaches over {size[0]} x {size[1]} places, or it has too many inputs"
-    return ""
-
-
-def reach(layer: nn.Module) -> tuple[int, int]:
-    """Rows and columns of the input between a kernel's first and last tap, both included."""
-    if not isinstance(layer, nn.Conv2d):
-        return 1, 1
-    high, wide = (d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
-    return high, wide
+    return geometry(layer).uncoded(weight.shape[2] // found[1])
 
 
 def taps_last(layer: nn.Module) -> Tensor:
@@ -81,17 +67,13 @@ class Tiles(after.Following):
         rows, columns = found
         outputs, taps, inputs = weight.shape
         self.linear, self.inputs = isinstance(layer, nn.Linear), inputs
-        self.window = [1, 1, 1, 1, 0, 0]  # reach, stride, padding; each (high, wide)
-        across, dilation = 1, [1, 1]
-        if isinstance(layer, nn.Conv2d):
-            assert not isinstance(layer.padding, str)
-            dilation, across = list(layer.dilation), layer.kernel_size[1]
-            self.window = [*reach(layer), *layer.stride, *layer.padding]
+        g = geometry(layer)
+        self.window = [*g.reach, *g.stride, *g.padding]  # each (high, wide)
         kept = blocks.held(weight, rows, columns)
         _, tap, block = (part.to(torch.int32) for part in kept.nonzero(as_tuple=True))
         cut = weight.reshape(outputs // rows, rows, taps, inputs // columns, columns)
         chosen = cut.permute(0, 2, 3, 4, 1)[kept]
-        down, right = tap // across * dilation[0], tap % across * dilation[1]
+        down, right = tap // g.kernel[1] * g.dilation[0], tap % g.kernel[1] * g.dilation[1]
         ends = torch.zeros(len(kept) + 1, dtype=torch.int32, device=weight.device)
         ends[1:] = kept.flatten(1).sum(1).cumsum(0)
         self.register_buffer("tiles", chosen.contiguous())

@@ -41,13 +41,13 @@ def plain(layer: nn.Module) -> bool:
     return type(layer) in (nn.Linear, nn.Conv2d)
 
 
-def unsuited(layer: nn.Module) -> str:
+def unsuited(layer: nn.Module, densest: float = DENSEST) -> str:
     """Why this layer is no matrix product, or has too few zeros for one; empty if neither."""
     if not plain(layer):
         return f"{type(layer).__name__} is no plain linear layer or 2-D convolution"
     weight = layer.get_parameter("weight")
-    if int(weight.count_nonzero()) > DENSEST * weight.numel():
-        return f"it keeps more than {100 * DENSEST:g} % of its weights, so it stays dense"
+    if int(weight.count_nonzero()) > densest * weight.numel():
+        return f"it keeps more than {100 * densest:g} % of its weights, so it stays dense"
     return ""
 
 

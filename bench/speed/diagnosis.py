@@ -25,8 +25,9 @@ class Layer:
     """One layer of the unpruned net, and what stands for it in a pruned one on some path.
 
     `exploits`: whether its zeros are exploited, or it is smaller; else `reason`. `operators`: what
-    took longest inside. `share`: of the dense net's multiply-adds; `left`: those that are left,
-    over the dense layer's. `aligned`: its channels are multiples of 8. Times: ms of a batch.
+    took longest inside, kernels on a GPU. `share`: of the dense net's multiply-adds; `left`: those
+    that are left, over the dense layer's. `aligned`: its channels are multiples of 8. Times: ms of
+    a batch.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Layer:
 
 
 class Diagnosis(NamedTuple):
-    """The layers of a net, and both nets' own times, run eagerly in the same layout."""
+    """The layers of a net, and both nets' own times in the same layout: eager, graphs on a GPU."""
 
     layers: list[Layer]
     dense_ms: float
@@ -74,14 +75,14 @@ def diagnose(
 ) -> Diagnosis:
     """The layers of `dense` (unpruned) and `model` (pruned) on `path`, timed one by one, eagerly.
 
-    `x`: (batch, ...), fp32; `before`: `unpruned` of the same. On the CPU only: its clock sees a
-    GPU's launches, not its work.
+    `x`: (batch, ...), fp32, on the device; `before`: `unpruned` of the same. On a GPU the nets as a
+    whole are graphs.
     """
     shape = tuple(x.shape[1:])
     whole, left = parts(dense, shape, cell, limits), parts(model, shape, cell, limits)
     names = list(whole)
     x = given(x, cell, layout)
-    made = ready(model, path, cell.dtype, layout)
+    made = ready(model, path, cell.dtype, layout, cell.device)
     after, ran = clock(made, names, x), operators(made, names, x)
     total = sum(part.work for part in whole.values())
     found = []
@@ -108,7 +109,7 @@ def diagnose(
 def unpruned(dense: nn.Module, cell: Cell, layout: str, x: Tensor) -> dict[str, float]:
     """The times of the unpruned net's layers, as in `Layer.dense_ms`."""
     names = [name for name, _ in calls(dense, tuple(x.shape[1:]))]
-    return clock(ready(dense, None, cell.dtype, layout), names, given(x, cell, layout))
+    return clock(ready(dense, None, cell.dtype, layout, cell.device), names, given(x, cell, layout))
 
 
 def given(x: Tensor, cell: Cell, layout: str) -> Tensor:

@@ -121,7 +121,7 @@ def facts(subject: Subject, load: Load, folder: Path) -> Path:
 
 
 def explain(subject: Subject, load: Load, rows: list[Row], folder: Path) -> None:
-    """Write `diagnosis/<subject>.csv`: the layers of each version on each path, on the CPU.
+    """Write `diagnosis/<subject>.csv`: the layers of each version on each path.
 
     And `reasons/<subject>.csv`: per row the share of multiply-adds in layers that exploit what is
     gone, and a sentence where it reaches less than half of its theory.
@@ -130,7 +130,7 @@ def explain(subject: Subject, load: Load, rows: list[Row], folder: Path) -> None
     before: dict[tuple[Cell, str], dict[str, float]] = {}
     diagnosed, reasons = [], []
     for row in rows:
-        if row["role"] != "candidate" or row["status"] != "ok" or row["device"] != "cpu":
+        if row["role"] != "candidate" or row["status"] != "ok":
             continue
         label = {name: row[name] for name in ("run", "path", *Cell._fields)}
         path, layout = kernels.load(row["path"]), row["layout"]
@@ -143,13 +143,13 @@ def explain(subject: Subject, load: Load, rows: list[Row], folder: Path) -> None
             continue
         if path.name == "onnxruntime":  # it has no layers that torch could time
             continue
-        with machine.pinned("cpu", cell.threads):
+        with machine.pinned(cell.device, cell.threads, cell.dtype):
             x = inputs(subject.shape, cell)
             if (cell, layout) not in before:
                 before[cell, layout] = unpruned(dense, cell, layout, x)
             found = diagnose(
                 dense, load(Path(row["run"])), path, cell, layout, x,
-                known["cpu", cell.dtype, cell.threads], before[cell, layout],
+                known[cell.device, cell.dtype, cell.threads], before[cell, layout],
             )  # fmt: skip
         diagnosed += [label | asdict(layer) for layer in found.layers]
         said = sentence(found, row["speedup"] * row["median_ms"]) if short else ""

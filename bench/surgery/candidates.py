@@ -113,7 +113,7 @@ class Weights:
             return {self.name: whole.view(*self.shape[:2], *[1] * (len(self.shape) - 2))}
         if self.granularity == "filter":  # transposed: a reshape would make other groups of it
             whole = whole.t()
-        return {self.name: whole.repeat_interleave(self.shared, 0).reshape(self.shape)}
+        return {self.name: whole[:, None].expand(-1, self.shared, -1).reshape(self.shape)}
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@
 | `channel` | an output channel or hidden unit with all that reads it; removed | see `channels` |
 
 The matrix is the stored weight, first axis against all others, and a column of it is one input tap
-of all outputs only where that is (out, in, *kernel). Of a grouped convolution (out, in / groups,
-*kernel) it is one tap of the input at the same place in every group; of a depthwise one, one place
-in the kernels of all channels; of a transposed one (in, out / groups, *kernel), what all inputs
-give to one output at one place in the kernel; of a recurrent layer, one input of all gates.
+of all outputs (of 16, with `k-of-n:16`) only where that is (out, in, *kernel). Of a grouped
+convolution (out, in / groups, *kernel) it is one tap of the input at the same place in every group;
+of a depthwise one, one place in the kernels of all channels; of a transposed one (in, out / groups,
+*kernel), what all inputs give to one output at one place in the kernel; of a recurrent layer, one
+input of all gates.
 """
 
 from __future__ import annotations
