@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -133,6 +134,21 @@ def test_what_was_never_steady_is_named(folder):
     table.loc[(table["role"] == "twin"), "status"] = "unsteady"
     assert "| conv3x3-16-16-32 | unsteady |" in markdown(layers(table))
     assert "resnet8: dense unsteady" in markdown(nets(table))
+
+
+def test_a_path_that_was_never_steady_is_named_beside_the_fastest_that_was(folder):
+    table = tidy(folder)
+    own = (table["path"] == "embedding_bag") & (table["role"] == "candidate")
+    assert "unsteady:" not in "".join(line for line in shown(table) if line.startswith("| "))
+    table.loc[own, "status"] = "unsteady"
+    rows = [line for line in shown(table) if "unsteady: embedding_bag |" in line]
+    assert len(rows) >= 2
+    table.loc[table["role"] == "candidate", "status"] = "unsteady"
+    assert any(re.search(r"\| unsteady: [a-z_, ]+ \|", line) for line in shown(table))
+
+
+def shown(table):
+    return (markdown(layers(table)) + markdown(nets(table))).splitlines()
 
 
 def test_ceilings_are_of_this_world(monkeypatch):

@@ -70,21 +70,33 @@ def layers(table: pd.DataFrame) -> list[Block]:
 NOTES = (
     "Columns of densities: how many times faster than the fastest dense kernel the fastest path is "
     "(ratio of paired medians), and which; bold: its interval over three processes is above "
-    f"{WIN}. Blank: no path takes the layer, or the machine was unsteady.",
+    f"{WIN}. Blank: no path takes the layer.",
     "dense bf16: the fastest dense kernel in bf16, which a sparse one in fp32 has to beat, too.",
     "% of floor: the dense layer's least possible time by the measured ceilings over its own, and "
     "what binds it, the memory's bandwidth without any cache: warm layers may be above 100.",
-    "unsteady: the machine was too busy to time its dense layer; measure it again.",
+    "unsteady: the machine was too busy to time the dense layer, or these paths, which may be "
+    "faster; measure it again.",
 )
 
 
 def fastest(rows: pd.DataFrame) -> Cell:
-    """The best speed-up among paths for zeros: `2.1 embedding_bag`."""
-    timed = rows[(rows["status"] == "ok") & ~rows["path"].isin(DENSE)]
+    """The best speed-up among paths for zeros, and those that might be faster.
+
+    As `2.1 embedding_bag`, or `2.1 embedding_bag; unsteady: direct`.
+    """
+    own = rows[~rows["path"].isin(DENSE)]
+    timed, lost = own[own["status"] == "ok"], unsteady(own)
     if not len(timed):
-        return Cell("")
+        return Cell(lost)
     best = timed.loc[timed["speedup"].idxmax()]
-    return Cell(f"{best['speedup']:.2f} {best['path']}", won(best))
+    said = [f"{best['speedup']:.2f} {best['path']}", *filter(None, [lost])]
+    return Cell("; ".join(said), won(best))
+
+
+def unsteady(rows: pd.DataFrame) -> str:
+    """The paths that the machine was too busy to time: `unsteady: csr, direct`; or nothing."""
+    lost = sorted(set(rows[rows["status"] == "unsteady"]["path"]))
+    return f"unsteady: {', '.join(lost)}" if lost else ""
 
 
 def won(row: Any) -> bool:
@@ -115,7 +127,9 @@ def nets(table: pd.DataFrame) -> list[Block]:
                 order = ways.sort_values("speedup", ascending=False).to_dict("records")
                 best, rest = order[0], order[1:]
                 low, gain, high = (f"{best[f'speedup{end}']:.2f}" for end in ("_low", "", "_high"))
+                lost = unsteady(made[(made["version"] == version) & (made["asked"] == asked)])
                 others = ", ".join(f"{way['path']} {way['speedup']:.2f}" for way in rest)
+                others = "; ".join(filter(None, [others, lost]))
                 used = "" if best["exploited"] != best["exploited"] else f"{best['exploited']:.0%}"
                 rows.append(
                     (
@@ -135,7 +149,8 @@ def nets(table: pd.DataFrame) -> list[Block]:
             "theory: multiply-adds of the dense net over those left. measured: times faster than "
             "the fastest dense net, with its interval over the processes that were timed; bold: "
             f"that is above {WIN}, over at least three. exploited: share of the dense net's "
-            "multiply-adds in layers whose zeros that path exploits, or that are smaller.",
+            "multiply-adds in layers whose zeros that path exploits, or that are smaller. "
+            "unsteady: the machine was too busy to time these, which may be faster.",
         )
         blocks.append(Block(f"Nets, {setting(key)}", header, tuple(sections), notes, wide=True))
     return blocks
