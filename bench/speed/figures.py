@@ -26,7 +26,8 @@ def draw(folder: Path, to: Path | None = None) -> list[Path]:
 def crossover(table: pd.DataFrame, out: Path) -> list[Path]:
     """Per setting a map: for each layer and path the density below which it beats the dense layer.
 
-    That is the fastest dense one, and in per cent; `never` and `always` are over what was measured.
+    That is the fastest dense one, and in per cent; a path that pays at every density measured, or
+    at none, has the largest (`> 50`) or the least (`< 1`).
     """
     found = crossovers(table)
     if found.empty:
@@ -50,11 +51,12 @@ def crossover(table: pd.DataFrame, out: Path) -> list[Path]:
 
 
 def pays(axes: Axes, part: pd.DataFrame, layers: list[str], columns: list[str]) -> Any:
-    """The map of one setting; what always pays has the colour of the dense layer."""
+    """The map of one setting."""
     import pandas as pd
 
-    at = part["density"].mask(part["verdict"] == "always", 1.0).mask(part["verdict"] == "never", 0)
-    said = part["verdict"].where(part["verdict"] != "found", (100 * at).map("{:.2g}".format))
+    at = part["density"].mask(part["verdict"] == "never", 0)
+    side = part["verdict"].map({"found": "", "always": "> ", "never": "< "})
+    said = side + (100 * part["density"]).map("{:.2g}".format)
     shares, texts = (
         pd.DataFrame({"layer": part["arch"], "way": part["way"], "cell": cell})
         .pivot(index="layer", columns="way", values="cell")

@@ -25,7 +25,8 @@ SENSORS = ("peak_mb", "energy_mj", "clock_mhz", "power_w", "temperature_c", "thr
 class Crossover(NamedTuple):
     """Where a path begins to pay: at `density` it is as fast as the best dense net.
 
-    `verdict`: `found`; `always` or `never`, over the densities that were measured.
+    `verdict`: `found`; `always` or `never`, over the densities that were measured, of which
+    `density` is then the largest or the least.
     """
 
     density: float
@@ -118,10 +119,10 @@ def crossover(densities: list[float], speedups: list[float]) -> Crossover:
     order = np.argsort(densities)
     at, gains = np.log(np.asarray(densities)[order]), np.log(np.asarray(speedups)[order])
     if (gains <= 0).all() or gains[0] <= 0:
-        return Crossover(float("nan"), "never")
+        return Crossover(min(densities), "never")
     slower = np.flatnonzero(gains <= 0)
     if not len(slower):
-        return Crossover(float("nan"), "always")
+        return Crossover(max(densities), "always")
     after = slower[0]
     share = gains[after - 1] / (gains[after - 1] - gains[after])
     return Crossover(float(np.exp(at[after - 1] + share * (at[after] - at[after - 1]))), "found")
