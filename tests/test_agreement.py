@@ -108,7 +108,7 @@ def test_a_net_of_which_rounding_leaves_nothing_is_refused():
 def test_a_low_precision_may_differ_as_often_as_the_plain_net_in_it():
     net, images = undecided(), drawn(200)
     torch.manual_seed(0)
-    net[4].weight.data[1] += 2e-3 * torch.randn(512)  # a margin that bf16 rounds away
+    net[4].weight.data[1] += 2e-2 * torch.randn(512)  # a margin that bf16 rounds away
     assert agreement(net, CELL, images).least == pytest.approx(0.99)
     low = copy.deepcopy(net).bfloat16()
     with torch.inference_mode():
