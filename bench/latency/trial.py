@@ -136,7 +136,7 @@ class Trial:
             try:
                 side = prepare(model, kernel, self.cell, variant, self.x, target.digest)
                 error = door.check(side)
-                able.append((side, Checked(error, same and same.check(side, error))))
+                able.append((side, Checked(error, same.check(side, error) if same else None)))
             except Exception as said:  # it may fail in any way: that becomes a row, not the end
                 wrong = said.distance if isinstance(said, WrongOutput) else None
                 share = said.share if isinstance(said, Disagreement) else None
