@@ -30,7 +30,8 @@ from bench.surgery.layers import matrix
 ROWS = (128, 64, 32, 16)
 """Outputs that share their inputs, as tensor cores take them."""
 MANY, DENSEST = 64, 0.9
-"""So many that share may keep as much as that and still be faster than dense; others half."""
+"""So many that share are run if they keep up to that, which should still pay (gather_gemm.md, an
+estimate); fewer, or an output by itself, up to half."""
 SHARED = (
     *((64, 16, 4, 5), (64, 32, 4, 3), (64, 64, 4, 4), (128, 32, 4, 4)),
     *((128, 64, 4, 3), (128, 32, 8, 5), (128, 64, 8, 4)),
