@@ -1,7 +1,8 @@
-"""Compiles Triton kernels for Hopper without a GPU, and reads what came of it."""
+"""Triton kernels without a GPU: interpreted, or compiled for Hopper and read."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +10,18 @@ from pathlib import Path
 import pytest
 
 triton = pytest.importorskip("triton")
+
+
+def interpreted(name, monkeypatch):
+    """The body of a fixture: the module `name` with its kernels on the CPU.
+
+    Triton decides that when a kernel is defined.
+    """
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    module = importlib.reload(importlib.import_module(name))
+    yield
+    monkeypatch.undo()
+    importlib.reload(module)
 
 
 def built(kernel, pointers, sizes, aligned=(), warps=4, stages=3):

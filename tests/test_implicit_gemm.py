@@ -24,12 +24,8 @@ KERNEL = "bench.products.implicit_gemm_kernel"
 
 @pytest.fixture
 def interpreter(monkeypatch):
-    """Triton on the CPU; it decides when a kernel is defined."""
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    module = importlib.reload(importlib.import_module(KERNEL))
-    yield
-    monkeypatch.undo()
-    importlib.reload(module)
+    """Triton on the CPU."""
+    yield from hopper.interpreted(KERNEL, monkeypatch)
 
 
 LAYERS = {

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from bench.latency.fold import chains
+from bench.products.geometry import Geometry
 
 SUMS = (torch.add, operator.add, operator.iadd, "add", "add_")
 RELU, RELU6 = (0.0, float("inf")), (0.0, 6.0)
@@ -60,15 +61,19 @@ def taken(model: nn.Module, kind: Kind, whole: tuple[type[nn.Module], ...] = ())
 class Following(nn.Module):
     """A layer of a path's own that takes along what follows it.
 
-    A subclass says the shape of its result and runs it. `low`, `high`: bounds of what it gives;
-    `adds`: that it takes something to add.
+    A subclass runs it. `low`, `high`: bounds of what it gives; `adds`: that it takes something to
+    add; `linear`: that it is a linear layer, and no 2-D convolution.
     """
 
     low, high, adds = -math.inf, math.inf, True
+    linear: bool
+    geometry: Geometry
 
     def shape(self, input: Tensor) -> tuple[int, ...]:
         """Of what it gives for `input`."""
-        raise NotImplementedError
+        if self.linear:
+            return (*input.shape[:-1], self.geometry.outputs)
+        return (len(input), self.geometry.outputs, *self.geometry.places(*input.shape[2:]))
 
     def run(self, input: Tensor, add: Tensor | None, low: float, high: float) -> Tensor:
         """As the layer, plus `add`, of the result's shape and dtype, within the bounds."""

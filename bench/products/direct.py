@@ -92,12 +92,6 @@ class Direct(after.Following):
         self.bias = None if bias is None else bias.detach().float().numpy().copy()
         self.plans: dict[tuple[int, int], tuple[Layer, Any]] = {}
 
-    def shape(self, input: Tensor) -> tuple[int, ...]:
-        """Of what it gives for `input`."""
-        if self.linear:
-            return (*input.shape[:-1], self.geometry.outputs)
-        return (len(input), self.geometry.outputs, *self.geometry.places(*input.shape[2:]))
-
     def run(self, input: Tensor, add: Tensor | None, low: float, high: float) -> Tensor:
         """As the layer, plus `add`, of that shape, within the bounds."""
         axis = -1 if self.linear else 1

@@ -108,12 +108,6 @@ class Gathered(after.Following):
             return input.reshape(-1, input.shape[-1]).T[:, None, None]
         return input.permute(1, 2, 3, 0)
 
-    def shape(self, input: Tensor) -> tuple[int, ...]:
-        """Of what it gives for `input`."""
-        if self.linear:
-            return (*input.shape[:-1], self.geometry.outputs)
-        return (len(input), self.geometry.outputs, *self.geometry.places(*input.shape[2:]))
-
     def run(self, input: Tensor, add: Tensor | None, low: float, high: float) -> Tensor:
         """As the layer, plus `add` (of that shape), within the bounds."""
         maps, given = self.turned(input), self.shape(input)

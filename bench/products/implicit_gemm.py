@@ -67,7 +67,7 @@ class Tiles(after.Following):
         rows, columns = found
         outputs, taps, inputs = weight.shape
         self.linear, self.inputs = isinstance(layer, nn.Linear), inputs
-        g = geometry(layer)
+        self.geometry = g = geometry(layer)
         self.window = [*g.reach, *g.stride, *g.padding]  # each (high, wide)
         kept = blocks.held(weight, rows, columns)
         _, tap, block = (part.to(torch.int32) for part in kept.nonzero(as_tuple=True))
@@ -93,12 +93,6 @@ class Tiles(after.Following):
         if self.linear:
             return input.reshape(1, 1, math.prod(input.shape[:-1]), input.shape[-1])
         return input.permute(0, 2, 3, 1)
-
-    def shape(self, input: Tensor) -> tuple[int, ...]:
-        """Of what it gives for `input`."""
-        if self.linear:
-            return (*input.shape[:-1], len(self.bias))
-        return (len(input), len(self.bias), *_places(self.maps(input).shape, self.window))
 
     def run(self, input: Tensor, add: Tensor | None, low: float, high: float) -> Tensor:
         """As the layer, plus `add` (of that shape), within the bounds."""
